@@ -1,0 +1,1 @@
+"""The endpoint that runs tails and whole models for devices."""

@@ -1,0 +1,1 @@
+"""Device profiles as YAML data; `edge_sdk.device` reads them."""

@@ -1,0 +1,157 @@
+"""Every error a caller can meet, as one small tree.
+
+    EdgeError
+    ├── ModelError (ValueError)             a model file cannot be used
+    │   ├── ModelNotFound (FileNotFoundError)
+    │   ├── UnsupportedFormat               a format we do not run; the message names the way to ONNX or TFLite
+    │   ├── DamagedModel                    truncated, bit-flipped, or its structure contradicts itself
+    │   ├── UnsupportedOp                   an op that no engine here has; `.ops` names it
+    │   └── UnsupportedVersion              a newer opset, IR or schema than the engine knows
+    ├── InputError (ValueError)             what was fed does not fit
+    │   ├── InputNameError (KeyError)
+    │   ├── InputShapeError
+    │   ├── InputTypeError (TypeError)
+    │   ├── InputValueError                 NaN or infinity where refused
+    │   └── UnreadableInput                 a picture, sound or array file that cannot be read
+    ├── DeviceError (OSError)               the machine could not be read (a sysroot without a CPU tree)
+    ├── ProfileError (ValueError)           a broken device profile; the message names the key
+    ├── EngineError (RuntimeError)          an engine failed while loading or running
+    │   ├── EngineNotInstalled (ImportError)
+    │   └── AcceleratorError                an accelerator is missing, refused the model, or failed
+    ├── MissingExtra (ImportError)          an optional dependency is not installed; the message names the extra
+    ├── StorageError (OSError)              a file could not be written whole
+    ├── SessionClosed (RuntimeError)
+    └── DeadlineExceeded (TimeoutError)
+
+Each also inherits the builtin that fits, so `except ValueError` keeps working. A message says what was wrong,
+where, what was expected and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AcceleratorError",
+    "DamagedModel",
+    "DeadlineExceeded",
+    "DeviceError",
+    "EdgeError",
+    "EngineError",
+    "EngineNotInstalled",
+    "InputError",
+    "InputNameError",
+    "InputShapeError",
+    "InputTypeError",
+    "InputValueError",
+    "MissingExtra",
+    "ModelError",
+    "ModelNotFound",
+    "ProfileError",
+    "SessionClosed",
+    "StorageError",
+    "UnreadableInput",
+    "UnsupportedFormat",
+    "UnsupportedOp",
+    "UnsupportedVersion",
+]
+
+
+class EdgeError(Exception):
+    """Root of all errors raised by this package."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its argument, OSError its errno pair: every message here is one plain line.
+        return str(self.args[0]) if self.args else ""
+
+
+class ModelError(EdgeError, ValueError):
+    """A model file cannot be used."""
+
+
+class ModelNotFound(ModelError, FileNotFoundError):
+    """There is no such model file."""
+
+
+class UnsupportedFormat(ModelError):
+    """The file is of a format that is not run here."""
+
+
+class DamagedModel(ModelError):
+    """The file is truncated, altered, or contradicts itself."""
+
+
+class UnsupportedOp(ModelError):
+    """The model holds ops that no engine here has.
+
+    Attributes:
+        ops: their names, as the model file spells them.
+    """
+
+    def __init__(self, message: str, ops: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.ops = tuple(ops)
+
+
+class UnsupportedVersion(ModelError):
+    """The model needs a newer opset, IR or schema version than the engine knows."""
+
+
+class InputError(EdgeError, ValueError):
+    """What was fed to a model does not fit it."""
+
+
+class InputNameError(InputError, KeyError):
+    """An input is missing or unknown."""
+
+
+class InputShapeError(InputError):
+    """An input has another shape than the model expects."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An input has another dtype than the model expects."""
+
+
+class InputValueError(InputError):
+    """An input holds NaN or infinity where that is refused."""
+
+
+class UnreadableInput(InputError):
+    """A picture, sound or array file cannot be read."""
+
+
+class DeviceError(EdgeError, OSError):
+    """The machine could not be read."""
+
+
+class ProfileError(EdgeError, ValueError):
+    """A device profile is broken; the message names the file and the key."""
+
+
+class EngineError(EdgeError, RuntimeError):
+    """An engine failed while loading or running a model."""
+
+
+class EngineNotInstalled(EngineError, ImportError):
+    """The engine a model needs is not installed."""
+
+
+class AcceleratorError(EngineError):
+    """An accelerator is missing, refused the model, or failed."""
+
+
+class MissingExtra(EdgeError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class StorageError(EdgeError, OSError):
+    """A file could not be written whole."""
+
+
+class SessionClosed(EdgeError, RuntimeError):
+    """The session was closed before the call."""
+
+
+class DeadlineExceeded(EdgeError, TimeoutError):
+    """The answer did not come within the deadline."""

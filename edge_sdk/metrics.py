@@ -1,0 +1,97 @@
+"""Counters and histograms that cost a request well under a microsecond and any thread may write to."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+
+import msgspec
+
+__all__ = ["Histogram", "Summary"]
+
+_BUCKETS_PER_E = 50.0
+"""Buckets are e^(1/50) apart: a percentile is right to 1 %."""
+_DRAIN_AT = 1024
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a histogram holds, in milliseconds. All figures are None while `count` is 0."""
+
+    count: int
+    mean_ms: float | None = None
+    min_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+
+
+class Histogram:
+    """Durations in milliseconds, kept as logarithmic buckets, so that memory stays bounded however long it runs.
+
+    Recording appends to a queue (atomic, no lock); the queue is sorted into buckets when it is long or read.
+    """
+
+    def __init__(self) -> None:
+        self._pending: deque[float] = deque()
+        self._lock = threading.Lock()
+        self._buckets: dict[int, int] = {}
+        self._count = 0
+        self._total = 0.0
+        self._min = math.inf
+        self._max = 0.0
+
+    def record(self, duration_ms: float) -> None:
+        """Adds one duration in milliseconds."""
+        pending = self._pending
+        pending.append(duration_ms)
+        if len(pending) >= _DRAIN_AT:
+            self._drain()
+
+    def _drain(self) -> None:
+        with self._lock:
+            pending, buckets = self._pending, self._buckets
+            while True:
+                try:
+                    value = pending.popleft()
+                except IndexError:
+                    return
+                index = math.floor(math.log(value) * _BUCKETS_PER_E) if value > 1e-9 else -1100
+                buckets[index] = buckets.get(index, 0) + 1
+                self._count += 1
+                self._total += value
+                self._min = min(self._min, value)
+                self._max = max(self._max, value)
+
+    def summary(self) -> Summary:
+        """The figures so far."""
+        self._drain()
+        with self._lock:
+            if not self._count:
+                return Summary(count=0)
+            return Summary(
+                count=self._count,
+                mean_ms=round(self._total / self._count, 6),
+                min_ms=round(self._min, 6),
+                p50_ms=self._percentile(0.50),
+                p90_ms=self._percentile(0.90),
+                p99_ms=self._percentile(0.99),
+                max_ms=round(self._max, 6),
+            )
+
+    @property
+    def count(self) -> int:
+        """How many durations were recorded."""
+        self._drain()
+        return self._count
+
+    def _percentile(self, share: float) -> float:
+        wanted = max(1, math.ceil(share * self._count))
+        seen = 0
+        for index in sorted(self._buckets):
+            seen += self._buckets[index]
+            if seen >= wanted:
+                middle = math.exp((index + 0.5) / _BUCKETS_PER_E)
+                return round(min(max(middle, self._min), self._max), 6)
+        return round(self._max, 6)

@@ -1,0 +1,200 @@
+"""What a model takes and gives: `TensorSpec`, and the check of feeds against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.errors import InputNameError, InputShapeError, InputTypeError
+
+__all__ = ["Array", "FeedCheck", "Feeds", "Quantization", "TensorSpec"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Feeds = Mapping[str, Any] | Any
+"""A mapping from input name to array, or one array where the model has one input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Affine quantisation: `real = scale * (stored - zero_point)`.
+
+    Attributes:
+        scales: one for the whole tensor, or one per index of `axis`.
+        zero_points: as many as `scales`.
+        axis: the quantised dimension; None where there is one scale.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: as the model file names it.
+        dtype: a numpy dtype name ("float32", "uint8", …), "string", or what numpy lacks ("bfloat16", "int4", "float8e5m2").
+        shape: one entry a dimension: a size, a name (dynamic, equal names must agree), or None (dynamic); None where
+            the model does not tell the rank.
+        kind: "tensor", "sequence" (of tensors), "map", "sequence of maps" or "optional".
+        quantization: how stored numbers stand for real ones, where the model says.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+    kind: str = "tensor"
+    quantization: Quantization | None = None
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any] | None:
+        """The dtype of arrays fed or received; None where numpy has none for it."""
+        if self.dtype == "string":
+            return np.dtype(object)
+        try:
+            return np.dtype(self.dtype)
+        except TypeError:
+            return None
+
+    def describe(self) -> str:
+        """One phrase for messages: `float32[1, 3, 240, 320]`."""
+        if self.shape is None:
+            return f"{self.dtype}[…]"
+        return f"{self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+class FeedCheck:
+    """Checks feeds against the inputs of one model; built once, called on every request.
+
+    Args:
+        inputs: the inputs in the model's order.
+        optional: inputs that need not be fed (state carried by the runner, initialisers with a default).
+        where: what the messages call the model.
+    """
+
+    def __init__(self, inputs: Sequence[TensorSpec], optional: frozenset[str] = frozenset(), where: str = "model") -> None:
+        self.inputs = tuple(inputs)
+        self.optional = optional
+        self.where = where
+        self._specs = {spec.name: spec for spec in self.inputs}
+        self._required = tuple(spec.name for spec in self.inputs if spec.name not in optional)
+        # (dtype, fixed shape or None, rank or None, dims that are fixed) per input: what the fast path compares.
+        self._plain = {spec.name: _plain_check(spec) for spec in self.inputs}
+
+    def __call__(self, feeds: Feeds) -> dict[str, Any]:
+        """Returns the feeds as a dict from input name to array, unchanged where they already fit.
+
+        Python numbers, lists and numpy scalars become arrays of the input's dtype where no value is lost.
+
+        Raises:
+            InputNameError: an input is missing or unknown.
+            InputTypeError: a dtype differs.
+            InputShapeError: a rank or a fixed dimension differs, or two dimensions of one name disagree.
+        """
+        if not isinstance(feeds, Mapping):
+            feeds = self._single(feeds)
+        checked = {}
+        symbols: dict[str, tuple[int, str]] = {}
+        plain = self._plain
+        for name, value in feeds.items():
+            known = plain.get(name)
+            if known is None:
+                raise self._unknown(name)
+            dtype, shape, spec = known
+            if type(value) is np.ndarray and value.dtype == dtype and value.shape == shape:
+                checked[name] = value
+            else:
+                checked[name] = self._full(spec, value, symbols)
+        if len(checked) < len(plain):
+            for name in self._required:
+                if name not in checked:
+                    raise InputNameError(
+                        f"{self.where}: input {name!r} ({self._specs[name].describe()}) is missing; given: {_names(feeds)}"
+                    )
+        return checked
+
+    def _single(self, value: Any) -> dict[str, Any]:
+        if len(self._required) == 1:
+            return {self._required[0]: value}
+        expected = ", ".join(f"{s.name!r}: {s.describe()}" for s in self.inputs)
+        raise InputNameError(f"{self.where}: one array given, but there are {len(self.inputs)} inputs; expected a dict {{{expected}}}")
+
+    def _unknown(self, name: object) -> InputNameError:
+        expected = ", ".join(f"{s.name!r} ({s.describe()})" for s in self.inputs) or "no input at all"
+        return InputNameError(f"{self.where}: there is no input {name!r}; expected {expected}")
+
+    def _full(self, spec: TensorSpec, value: Any, symbols: dict[str, tuple[int, str]]) -> Any:
+        if spec.kind != "tensor":
+            return value  # the engine checks sequences, maps and optionals itself
+        array = self._as_array(spec, value)
+        self._check_shape(spec, array, symbols)
+        return array
+
+    def _as_array(self, spec: TensorSpec, value: Any) -> Array:
+        dtype = spec.numpy_dtype
+        if isinstance(value, np.ndarray):
+            if dtype is None or value.dtype == dtype:
+                return value
+            if spec.dtype == "string" and value.dtype.kind in "US":
+                return value.astype(object)
+            raise self._wrong_type(spec, value.dtype.name)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputShapeError(f"{self.where}: input {spec.name!r} is not a regular array: {error}; expected {spec.describe()}") from None
+        if dtype is None or array.dtype == dtype:
+            return array
+        if dtype == object:
+            if array.dtype.kind in "USO":
+                return array.astype(object)
+            raise self._wrong_type(spec, array.dtype.name)
+        # A list or scalar has no dtype the caller chose, so it may take the input's, if its kind allows it.
+        if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, dtype, "same_kind"):
+            fits = array.dtype.kind in "iu" and dtype.kind in "iu" and np.array_equal(array.astype(dtype), array)
+            if not fits:
+                raise self._wrong_type(spec, array.dtype.name)
+        return array.astype(dtype)
+
+    def _wrong_type(self, spec: TensorSpec, given: str) -> InputTypeError:
+        hint = ""
+        if spec.quantization is not None and given.startswith("float"):
+            hint = "; feed the stored numbers, or load with float_io=True to have them converted"
+        elif spec.numpy_dtype is not None and spec.dtype != "string":
+            hint = f'; convert with array.astype("{spec.dtype}")'
+        return InputTypeError(f"{self.where}: input {spec.name!r} has dtype {given}, expected {spec.describe()}{hint}")
+
+    def _check_shape(self, spec: TensorSpec, array: Array, symbols: dict[str, tuple[int, str]]) -> None:
+        if spec.shape is None:
+            return
+        if len(spec.shape) != array.ndim:
+            raise self._wrong_shape(spec, array)
+        for expected, given in zip(spec.shape, array.shape, strict=True):
+            if isinstance(expected, int):
+                if expected != given:
+                    raise self._wrong_shape(spec, array)
+            elif expected is not None:
+                first = symbols.setdefault(expected, (given, spec.name))
+                if first[0] != given:
+                    raise InputShapeError(
+                        f"{self.where}: dimension {expected!r} is {given} in input {spec.name!r} {list(array.shape)}"
+                        f" but {first[0]} in {first[1]!r}; they must agree"
+                    )
+
+    def _wrong_shape(self, spec: TensorSpec, array: Array) -> InputShapeError:
+        return InputShapeError(f"{self.where}: input {spec.name!r} has shape {list(array.shape)}, expected {spec.describe()}")
+
+
+def _plain_check(spec: TensorSpec) -> tuple[np.dtype[Any] | None, tuple[int, ...] | None, TensorSpec]:
+    fixed: tuple[int, ...] | None = None
+    if spec.kind == "tensor" and spec.shape is not None and all(isinstance(d, int) for d in spec.shape):
+        fixed = tuple(d for d in spec.shape if isinstance(d, int))
+    return spec.numpy_dtype, fixed, spec
+
+
+def _names(feeds: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in feeds) or "nothing"
