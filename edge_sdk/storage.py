@@ -116,7 +116,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes, files: Files = _FI
             sibling.unlink(missing_ok=True)
         except OSError:
             pass  # the folder itself is gone or read-only: nothing of ours is left there
-        raise StorageError(f"{target}: could not be written: {error.strerror or error}; the old content stands") from error
+        raise StorageError(
+            f"{target}: could not be written: {error.strerror or error}; the old content stands"
+        ) from error
 
 
 def cache_folder(*parts: str) -> Path:

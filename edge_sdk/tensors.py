@@ -39,7 +39,7 @@ class TensorSpec:
     Attributes:
         name: as the model file names it.
         dtype: a numpy dtype name ("float32", "uint8", …), "string", or what numpy lacks ("bfloat16", "int4", "float8e5m2").
-        shape: one entry a dimension: a size, a name (dynamic, equal names must agree), or None (dynamic); None where
+        shape: one entry a dimension: a size, a name (dynamic), or None (dynamic); None where
             the model does not tell the rank.
         kind: "tensor", "sequence" (of tensors), "map", "sequence of maps" or "optional".
         quantization: how stored numbers stand for real ones, where the model says.
@@ -77,7 +77,9 @@ class FeedCheck:
         where: what the messages call the model.
     """
 
-    def __init__(self, inputs: Sequence[TensorSpec], optional: frozenset[str] = frozenset(), where: str = "model") -> None:
+    def __init__(
+        self, inputs: Sequence[TensorSpec], optional: frozenset[str] = frozenset(), where: str = "model"
+    ) -> None:
         self.inputs = tuple(inputs)
         self.optional = optional
         self.where = where
@@ -94,12 +96,11 @@ class FeedCheck:
         Raises:
             InputNameError: an input is missing or unknown.
             InputTypeError: a dtype differs.
-            InputShapeError: a rank or a fixed dimension differs, or two dimensions of one name disagree.
+            InputShapeError: a rank or a fixed dimension differs.
         """
         if not isinstance(feeds, Mapping):
             feeds = self._single(feeds)
         checked = {}
-        symbols: dict[str, tuple[int, str]] = {}
         plain = self._plain
         for name, value in feeds.items():
             known = plain.get(name)
@@ -109,7 +110,7 @@ class FeedCheck:
             if type(value) is np.ndarray and value.dtype == dtype and value.shape == shape:
                 checked[name] = value
             else:
-                checked[name] = self._full(spec, value, symbols)
+                checked[name] = self._full(spec, value)
         if len(checked) < len(plain):
             for name in self._required:
                 if name not in checked:
@@ -122,17 +123,19 @@ class FeedCheck:
         if len(self._required) == 1:
             return {self._required[0]: value}
         expected = ", ".join(f"{s.name!r}: {s.describe()}" for s in self.inputs)
-        raise InputNameError(f"{self.where}: one array given, but there are {len(self.inputs)} inputs; expected a dict {{{expected}}}")
+        raise InputNameError(
+            f"{self.where}: one array given, but there are {len(self.inputs)} inputs; expected a dict {{{expected}}}"
+        )
 
     def _unknown(self, name: object) -> InputNameError:
         expected = ", ".join(f"{s.name!r} ({s.describe()})" for s in self.inputs) or "no input at all"
         return InputNameError(f"{self.where}: there is no input {name!r}; expected {expected}")
 
-    def _full(self, spec: TensorSpec, value: Any, symbols: dict[str, tuple[int, str]]) -> Any:
+    def _full(self, spec: TensorSpec, value: Any) -> Any:
         if spec.kind != "tensor":
             return value  # the engine checks sequences, maps and optionals itself
         array = self._as_array(spec, value)
-        self._check_shape(spec, array, symbols)
+        self._check_shape(spec, array)
         return array
 
     def _as_array(self, spec: TensorSpec, value: Any) -> Array:
@@ -146,7 +149,9 @@ class FeedCheck:
         try:
             array = np.asarray(value)
         except ValueError as error:
-            raise InputShapeError(f"{self.where}: input {spec.name!r} is not a regular array: {error}; expected {spec.describe()}") from None
+            raise InputShapeError(
+                f"{self.where}: input {spec.name!r} is not a regular array: {error}; expected {spec.describe()}"
+            ) from None
         if dtype is None or array.dtype == dtype:
             return array
         if dtype == object:
@@ -168,25 +173,20 @@ class FeedCheck:
             hint = f'; convert with array.astype("{spec.dtype}")'
         return InputTypeError(f"{self.where}: input {spec.name!r} has dtype {given}, expected {spec.describe()}{hint}")
 
-    def _check_shape(self, spec: TensorSpec, array: Array, symbols: dict[str, tuple[int, str]]) -> None:
+    def _check_shape(self, spec: TensorSpec, array: Array) -> None:
         if spec.shape is None:
             return
         if len(spec.shape) != array.ndim:
             raise self._wrong_shape(spec, array)
+        # Dimensions with a name are left to the engine: exporters reuse names for sizes that differ, and engines run that.
         for expected, given in zip(spec.shape, array.shape, strict=True):
-            if isinstance(expected, int):
-                if expected != given:
-                    raise self._wrong_shape(spec, array)
-            elif expected is not None:
-                first = symbols.setdefault(expected, (given, spec.name))
-                if first[0] != given:
-                    raise InputShapeError(
-                        f"{self.where}: dimension {expected!r} is {given} in input {spec.name!r} {list(array.shape)}"
-                        f" but {first[0]} in {first[1]!r}; they must agree"
-                    )
+            if isinstance(expected, int) and expected != given:
+                raise self._wrong_shape(spec, array)
 
     def _wrong_shape(self, spec: TensorSpec, array: Array) -> InputShapeError:
-        return InputShapeError(f"{self.where}: input {spec.name!r} has shape {list(array.shape)}, expected {spec.describe()}")
+        return InputShapeError(
+            f"{self.where}: input {spec.name!r} has shape {list(array.shape)}, expected {spec.describe()}"
+        )
 
 
 def _plain_check(spec: TensorSpec) -> tuple[np.dtype[Any] | None, tuple[int, ...] | None, TensorSpec]:

@@ -69,7 +69,7 @@ class ThreadPlacement:
 
 @dataclass(frozen=True, slots=True)
 class NodePlacement:
-    """How many nodes of the graph ran at one place ("cpu", "xnnpack", "cuda", …) and their names, where the engine tells."""
+    """How many nodes of the graph ran at one place ("cpu", "xnnpack", "cuda", …); their names where the engine tells."""
 
     where: str
     count: int
@@ -146,10 +146,12 @@ class Engine(ABC):
     Attributes:
         name: its key.
         formats: model formats it runs ("onnx", "tflite").
+        native: whether it runs native code on the file, so that an unknown file is tried in a child process first.
     """
 
     name: str
     formats: frozenset[str]
+    native: bool = True
 
     @abstractmethod
     def version(self) -> str | None:

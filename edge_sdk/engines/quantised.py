@@ -1,0 +1,94 @@
+"""Real numbers in and out of a model whose inputs and outputs are stored quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.errors import InputValueError
+from edge_sdk.tensors import Array, TensorSpec
+
+__all__ = ["FloatRunner", "dequantize", "quantize"]
+
+
+class FloatRunner(Runner):
+    """A runner whose quantised inputs and outputs are float32 for the caller.
+
+    Args:
+        inner: the runner behind it; owned, closed with this one.
+    """
+
+    def __init__(self, inner: Runner) -> None:
+        self._inner = inner
+        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
+        self.notes, self.queue = inner.notes, inner.queue
+        self.optional_inputs = inner.optional_inputs
+        self._stored_inputs = {s.name: s for s in inner.inputs if s.quantization is not None}
+        self._stored_outputs = {s.name: s for s in inner.outputs if s.quantization is not None}
+        self.inputs = tuple(_as_float(spec) for spec in inner.inputs)
+        self.outputs = tuple(_as_float(spec) for spec in inner.outputs)
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `Runner.run`.
+
+        Raises:
+            InputValueError: NaN, which no stored number stands for.
+        """
+        stored = {n: self._store(n, v) if n in self._stored_inputs else v for n, v in feeds.items()}
+        direct = {n: a for n, a in (out or {}).items() if n not in self._stored_outputs}
+        outputs = self._inner.run(stored, direct or None)
+        for name, spec in self._stored_outputs.items():
+            outputs[name] = dequantize(outputs[name], spec, None if out is None else out.get(name))
+        return outputs
+
+    def _store(self, name: str, value: Array) -> Array:
+        if np.isnan(value).any():
+            raise InputValueError(f"{self.model}: input {name!r} holds NaN, which a quantised input cannot store")
+        return quantize(value, self._stored_inputs[name])
+
+    def placement(self) -> PlacementReport:
+        """See `Runner.placement`."""
+        return self._inner.placement()
+
+    def close(self) -> None:
+        """Closes the runner behind it."""
+        self._inner.close()
+
+
+def _as_float(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, dtype="float32", quantization=None) if spec.quantization is not None else spec
+
+
+def quantize(values: Array, spec: TensorSpec) -> Array:
+    """Real numbers as `spec` stores them: `round(values / scale) + zero_point`, saturated to the dtype.
+
+    Args:
+        values: any shape that fits `spec`, float.
+        spec: must have a quantization.
+    """
+    scale, zero_point = _factors(spec, values.ndim)
+    dtype = np.dtype(spec.dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def dequantize(stored: Array, spec: TensorSpec, out: Array | None = None) -> Array:
+    """Stored numbers as the float32 they stand for: `(stored - zero_point) * scale`."""
+    scale, zero_point = _factors(spec, stored.ndim)
+    result = np.subtract(stored, zero_point, out=out, dtype=np.float32, casting="unsafe")
+    return np.multiply(result, scale, out=result)
+
+
+def _factors(spec: TensorSpec, rank: int) -> tuple[Any, Any]:
+    quantization = spec.quantization
+    assert quantization is not None
+    if quantization.axis is None or len(quantization.scales) == 1:
+        return np.float32(quantization.scales[0]), np.float32(quantization.zero_points[0])
+    shape = [1] * rank
+    shape[quantization.axis] = -1
+    scales = np.asarray(quantization.scales, dtype=np.float32).reshape(shape)
+    return scales, np.asarray(quantization.zero_points, dtype=np.float32).reshape(shape)

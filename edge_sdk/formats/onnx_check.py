@@ -1,0 +1,192 @@
+"""Checks that a read ONNX model holds together: tensors store what they claim, and every name leads somewhere."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+
+from edge_sdk.errors import DamagedModel, ModelNotFound
+from edge_sdk.formats.onnx_ops import check_node
+from edge_sdk.formats.onnx_reader import Function, Graph, Model, Node, SparseTensor, Tensor
+from edge_sdk.formats.onnx_types import DTYPES, STRING, raw_bytes, typed_elements
+
+__all__ = ["check_onnx"]
+
+MAX_BYTES = 1 << 40
+"""No tensor takes more than this, in memory or on disk."""
+
+
+def check_onnx(model: Model, name: str, folder: Path | None) -> None:
+    """Checks a read model.
+
+    Args:
+        model: as read from the file.
+        name: what error messages call it.
+        folder: where its external files lie; None for a model in memory.
+
+    Raises:
+        DamagedModel: it contradicts itself.
+        ModelNotFound: an external file is missing.
+    """
+    _Checker(name, folder).model(model)
+
+
+class _Checker:
+    def __init__(self, name: str, folder: Path | None) -> None:
+        self.name = name
+        self.folder = folder
+        self._sizes: dict[str, int] = {}
+
+    def damaged(self, what: str) -> DamagedModel:
+        return DamagedModel(f"{self.name}: damaged ONNX model: {what}; fetch or export it again")
+
+    def model(self, model: Model) -> None:
+        if model.graph is None:
+            raise self.damaged("there is no graph")
+        if not model.graph.outputs:
+            raise self.damaged("the graph has no outputs")
+        self._graph(model.graph, [])
+        for function in model.functions:
+            self._function(function)
+
+    def _graph(self, graph: Graph, outer: list[set[str]]) -> None:
+        """Checks a graph that sees the names of the graphs around it."""
+        for tensor in graph.initializers:
+            self._tensor(tensor, f"initialiser {tensor.name!r}")
+        for sparse in graph.sparse_initializers:
+            self._sparse(sparse)
+        known = graph.initializer_names()
+        for spec in graph.inputs:
+            if not spec.name:
+                raise self.damaged(f"an input of graph {graph.name!r} has no name")
+            known.add(spec.name)
+        self._nodes(graph.nodes, known, outer)
+        scopes = [known, *outer]
+        for spec in graph.outputs:
+            if not any(spec.name in scope for scope in scopes):
+                raise self.damaged(f"output {spec.name!r} of graph {graph.name!r} is made by no node")
+
+    def _function(self, function: Function) -> None:
+        known = set(function.inputs)
+        self._nodes(function.nodes, known, [])
+        for name in function.outputs:
+            if name not in known:
+                raise self.damaged(f"output {name!r} of function {function.name!r} is made by no node")
+
+    def _nodes(self, nodes: list[Node], known: set[str], outer: list[set[str]]) -> None:
+        """Checks nodes and adds what they make to `known`. Their order is left to the engine, which sorts them."""
+        made: set[str] = set()
+        for node in nodes:
+            if not node.op_type:
+                raise self.damaged(f"node {_title(node)} names no op")
+            for name in node.outputs:
+                if name and name in made:
+                    raise self.damaged(f"{name!r} is made by two nodes, one of them {_title(node)}")
+                made.add(name)
+        known |= made
+        known.discard("")
+        scopes = [known, *outer]
+        for node in nodes:
+            for name in node.inputs:
+                if name and not any(name in scope for scope in scopes):
+                    raise self.damaged(f"node {_title(node)} takes {name!r}, which nothing makes")
+            for attribute in node.attributes:
+                for tensor in attribute.tensors:
+                    self._tensor(tensor, f"attribute {attribute.name!r} of node {_title(node)}")
+                for sparse in attribute.sparse:
+                    self._sparse(sparse)
+                for graph in attribute.graphs:
+                    self._graph(graph, scopes)
+            problem = check_node(node)
+            if problem:
+                raise self.damaged(f"node {_title(node)}: {problem}")
+
+    def _sparse(self, sparse: SparseTensor) -> None:
+        if sparse.values is None:
+            raise self.damaged(f"a sparse tensor at byte {sparse.at} has no values")
+        where = f"sparse tensor {sparse.values.name!r}"
+        size = self._elements(sparse.dims, where)
+        self._tensor(sparse.values, where)
+        if sparse.indices is not None:
+            self._tensor(sparse.indices, f"indices of {where}")
+        if len(sparse.values.dims) != 1 or sparse.values.dims[0] > size:
+            raise self.damaged(f"{where} of shape {sparse.dims} has values of shape {sparse.values.dims}")
+
+    def _elements(self, dims: list[int], where: str) -> int:
+        if any(d < 0 for d in dims) or math.prod(dims) > MAX_BYTES:
+            raise self.damaged(f"{where} has shape {_list(dims)}")
+        return math.prod(dims)
+
+    def _tensor(self, tensor: Tensor, where: str) -> None:
+        elements = self._elements(tensor.dims, where)
+        dtype = DTYPES.get(tensor.data_type)
+        if dtype is None:
+            raise self.damaged(f"{where} has element type {tensor.data_type}, which ONNX does not define")
+        if tensor.segmented:
+            raise self.damaged(f"{where} is cut in segments, which no engine reads")
+        where = f"{where} ({dtype}{_list(tensor.dims)})"
+        expected = raw_bytes(tensor.data_type, elements) if tensor.data_type != STRING else None
+        if tensor.external is not None:
+            self._external(tensor.external, expected, where)
+        elif tensor.raw_size is not None:
+            if tensor.data_type == STRING:
+                raise self.damaged(f"{where} stores strings as raw bytes")
+            if expected is not None and tensor.raw_size != expected:
+                raise self.damaged(f"{where} stores {tensor.raw_size} bytes, expected {expected}")
+        else:
+            field, count = typed_elements(tensor.data_type, elements)
+            if raw_bytes(tensor.data_type, 1) is not None and tensor.typed.get(field, 0) != count:
+                raise self.damaged(f"{where} stores {tensor.typed.get(field, 0)} numbers in {field}, expected {count}")
+
+    def _external(self, external: dict[str, str], expected: int | None, where: str) -> None:
+        location = external.get("location", "")
+        if self.folder is None:
+            raise ModelNotFound(
+                f"{self.name}: {where} lies in the external file {location!r}, which a model in memory cannot reach;"
+                " open the model by its path"
+            )
+        size = self._external_size(location, where)
+        try:
+            offset, length = int(external.get("offset") or 0), int(external.get("length") or -1)
+        except ValueError:
+            raise self.damaged(f"{where} has no readable offset or length in its external file") from None
+        if length >= 0 and expected is not None and length != expected:
+            raise self.damaged(f"{where} takes {length} bytes of {location!r}, expected {expected}")
+        length = length if length >= 0 else (expected or 0)
+        if offset < 0 or offset + length > size:
+            raise self.damaged(f"{where} ends at byte {offset + length} of {location!r}, which has {size}")
+
+    def _external_size(self, location: str, where: str) -> int:
+        """Size of an external file, which must lie in the model's folder or below."""
+        if location not in self._sizes:
+            path = PurePosixPath(location)
+            if not location or "\0" in location or path.is_absolute() or ".." in path.parts or "\\" in location:
+                raise self.damaged(f"{where} names the external file {location!r}, expected one in the model's folder")
+            assert self.folder is not None
+            file = self.folder / path
+            try:
+                found = file.stat().st_size if file.is_file() else None
+            except OSError:
+                found = None
+            if found is None:
+                raise ModelNotFound(
+                    f"{self.name}: {where} lies in {str(file)!r}, which is missing; fetch that file too"
+                )
+            self._sizes[location] = found
+        return self._sizes[location]
+
+
+def _title(node: Node) -> str:
+    """What messages call a node: its name, or its op and first output where it has none."""
+    if node.name:
+        return f"{node.name!r} ({node.op_type})"
+    return (
+        f"{node.op_type or 'without an op'} → {node.outputs[0]!r}"
+        if node.outputs
+        else node.op_type or f"at byte {node.at}"
+    )
+
+
+def _list(dims: list[int]) -> str:
+    shown = ", ".join(str(d) for d in dims[:8])
+    return f"[{shown}, … {len(dims)} dimensions]" if len(dims) > 8 else f"[{shown}]"

@@ -1,0 +1,92 @@
+"""What a session tells of itself: where it runs, verified, and how a request's time divides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge_sdk.metrics import Histogram, Summary
+
+if TYPE_CHECKING:
+    from edge_sdk.engines.base import Runner
+from edge_sdk.planner.plan import Plan
+
+__all__ = ["Nodes", "Report", "Worker", "make_report"]
+
+SCHEMA = 1
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker thread of the engine and the CPUs the kernel lets it run on."""
+
+    thread_id: int
+    cpus: tuple[int, ...]
+
+
+class Nodes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many nodes of the graph ran at one place, and their names where the engine tells them."""
+
+    where: str
+    count: int
+    names: tuple[str, ...] = ()
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A session so far.
+
+    Attributes:
+        nodes: where the graph's nodes run; `verified` when engine and kernel told, not the request.
+        workers: the engine's worker threads (the calling thread computes too and is not among them).
+        stages: durations of "decode", "pre" (checking feeds, and what `stage("pre")` timed), "queue" (waiting for a
+            free interpreter, counted only where a request had to), "run" and "post".
+        load_ms: opening, checking, trial, planning and loading.
+        first_result_ms: from the call of `load` to the first answer; None before it.
+        notes: what loading found worth telling.
+        events: fallbacks and swaps, oldest first.
+    """
+
+    schema: int = SCHEMA
+    model: str
+    plan: Plan
+    verified: bool
+    nodes: tuple[Nodes, ...]
+    workers: tuple[Worker, ...]
+    stages: dict[str, Summary]
+    load_ms: float
+    first_result_ms: float | None
+    notes: tuple[str, ...]
+    events: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        """The versioned JSON form."""
+        return msgspec.json.encode(self)
+
+
+def make_report(
+    *,
+    model: str,
+    plan: Plan,
+    runner: Runner,
+    stages: Mapping[str, Histogram],
+    load_ms: float,
+    first_result_ms: float | None,
+    events: tuple[str, ...],
+) -> Report:
+    """Reads everything back now."""
+    placement = runner.placement()
+    summaries = {name: histogram.summary() for name, histogram in stages.items()}
+    summaries["queue"] = runner.queue.summary()
+    return Report(
+        model=model,
+        plan=plan,
+        verified=placement.verified,
+        nodes=tuple(Nodes(where=n.where, count=n.count, names=n.nodes) for n in placement.nodes),
+        workers=tuple(Worker(thread_id=t.thread_id, cpus=t.cpus) for t in placement.threads),
+        stages=summaries,
+        load_ms=round(load_ms, 3),
+        first_result_ms=None if first_result_ms is None else round(first_result_ms, 3),
+        notes=runner.notes,
+        events=events,
+    )

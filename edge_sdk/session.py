@@ -1,0 +1,549 @@
+"""The face: `edge_sdk.load(...)` gives a `Session` that runs a plan."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_sdk.engines.base import CustomOps, Engine, LoadOptions, Runner
+from edge_sdk.errors import AcceleratorError, EngineError, InputError, InputValueError, SessionClosed
+from edge_sdk.metrics import Histogram
+from edge_sdk.report import Report, make_report
+from edge_sdk.tensors import Array, FeedCheck, Feeds, TensorSpec
+
+if TYPE_CHECKING:
+    from edge_sdk.device.facts import Device
+    from edge_sdk.formats import ModelFile
+    from edge_sdk.planner import Plan, Wish
+
+__all__ = ["AcceleratorFallback", "Session", "load"]
+
+_log = logging.getLogger(__name__)
+
+ModelSource = str | os.PathLike[str] | bytes
+
+
+class AcceleratorFallback(UserWarning):
+    """An accelerator was asked for and the CPU does the work; the message names the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What `load` was asked for, kept for `swap`."""
+
+    engine: str | Engine | None
+    options: LoadOptions
+    wish: Wish
+    device: Device | None
+    state: Mapping[str, str]
+    float_io: bool
+    check_finite: bool
+    trusted: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Active:
+    """One loaded model: what a request takes hold of, so that `swap` and `close` can wait for it."""
+
+    file: ModelFile
+    runner: Runner
+    plan: Plan
+    check: FeedCheck
+    load_ms: float
+    lease: list[None] = field(default_factory=list)
+    retired: bool = False
+    drained: threading.Event = field(default_factory=threading.Event)
+
+    def retire(self) -> None:
+        """Waits for the requests in flight, then frees the runner. No new request may find this object."""
+        self.retired = True
+        if self.lease:
+            self.drained.wait()
+        self.runner.close()
+        self.file.close()
+
+    def release(self) -> None:
+        """Ends one request's hold."""
+        self.lease.pop()
+        if self.retired and not self.lease:
+            self.drained.set()
+
+
+def load(
+    model: ModelSource,
+    *,
+    objective: str = "latency",
+    max_latency_ms: float | None = None,
+    device: Device | None = None,
+    power_mode: str = "balanced",
+    plan_budget_s: float = 1.0,
+    sample: Feeds | None = None,
+    engine: str | Engine | None = None,
+    accelerator: str = "cpu",
+    accelerator_options: Mapping[str, str] | None = None,
+    strict: bool = False,
+    threads: int | None = None,
+    cpus: Sequence[int] | None = None,
+    state: Mapping[str, str] | None = None,
+    float_io: bool = False,
+    check_finite: bool = False,
+    initializer_inputs: Sequence[str] = (),
+    custom_ops: Sequence[CustomOps] = (),
+    trusted: bool = False,
+) -> Session:
+    """Loads a model the best way this device allows.
+
+    Args:
+        model: path of an ONNX or TFLite file, or its bytes.
+        objective: what to minimise: "latency".
+        max_latency_ms: what one request may take; the plan's reason says when it does not.
+        device: where it runs; probed where None.
+        power_mode: "performance", "balanced" or "efficiency" (little cores where there are any).
+        plan_budget_s: how long the first load of this model on this device may measure; 0 measures nothing.
+        sample: feeds to measure with; without it inputs are made up, with size 1 for open dimensions.
+        engine: name of the engine, or an `Engine`; chosen where None.
+        accelerator: "cpu", or the name of one that `edge-sdk device` lists. Where it fails, the CPU takes over with an
+            `AcceleratorFallback` warning that names the cause.
+        accelerator_options: passed to the provider or delegate as they are.
+        strict: raise instead of falling back to the CPU, also for a part of the nodes.
+        threads, cpus: fixes these; nothing is measured then.
+        state: input name to the output that is its next value: carried from call to call, beginning with zeros.
+        float_io: quantised inputs and outputs are float32 for the caller.
+        check_finite: refuse NaN and infinity in float inputs.
+        initializer_inputs: initialisers that the ONNX file lists as graph inputs and that you mean to feed; the others
+            are taken out of the inputs, since they make the model 3 to 4 times slower.
+        custom_ops: libraries of custom ops with their hashes.
+        trusted: skip the trial of an unknown file in a child process.
+
+    Raises:
+        ModelError: the file cannot be used; its subclasses tell why.
+        EngineNotInstalled: no engine for its format is installed.
+        AcceleratorError: only with `strict`.
+        InputError: an argument does not fit.
+    """
+    from edge_sdk.planner import Wish
+
+    began = time.perf_counter()
+    options = LoadOptions(
+        threads=_checked_threads(threads),
+        cpus=_checked_cpus(cpus),
+        accelerator=accelerator,
+        accelerator_options=dict(accelerator_options or {}),
+        strict=strict,
+        custom_ops=tuple(custom_ops),
+        initializer_inputs=tuple(initializer_inputs),
+    )
+    samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
+    wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples)
+    settings = _Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted)
+    return Session(settings, _activate(model, settings, []), began)
+
+
+def _checked_threads(threads: int | None) -> int | None:
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads is {threads!r}; expected a whole number, 1 or more")
+    return threads
+
+
+def _checked_cpus(cpus: Sequence[int] | None) -> tuple[int, ...] | None:
+    if cpus is None:
+        return None
+    from edge_sdk.device.affinity import usable_cpus
+
+    wanted, usable = tuple(sorted(set(cpus))), usable_cpus()
+    if not wanted or not set(wanted) <= set(usable):
+        raise InputError(f"cpus is {list(cpus)}; expected one or more of those this process may use: {list(usable)}")
+    return wanted
+
+
+@functools.cache
+def _this_device() -> Device:
+    """The machine as probed once in this process; `_this_device.cache_clear()` forgets it."""
+    from edge_sdk.device import probe
+    from edge_sdk.engines.registry import engine_versions
+
+    return probe(engines=engine_versions())
+
+
+def _engines(model: ModelFile, wanted: str | Engine | None) -> tuple[Engine, ...]:
+    from edge_sdk.engines.registry import engines_for, find_engine
+
+    if wanted is None:
+        return engines_for(model.format)
+    engine = find_engine(wanted) if isinstance(wanted, str) else wanted
+    if model.format not in engine.formats:
+        raise InputError(
+            f"{model.name}: engine {engine.name!r} runs {', '.join(sorted(engine.formats))}, not {model.format};"
+            " leave engine out to have one chosen"
+        )
+    return (engine,)
+
+
+def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _Active:
+    """From a file to something that runs: check, trial, plan, load."""
+    from edge_sdk.formats import open_model
+
+    began = time.perf_counter()
+    file = open_model(source)
+    try:
+        file.check()
+        engines = _engines(file, settings.engine)
+        if not settings.trusted:
+            _try_first(file, engines, settings.options.custom_ops)
+        runner, plan = _planned(file, engines, settings, events)
+    except BaseException:
+        file.close()
+        raise
+    check = FeedCheck(runner.inputs, runner.optional_inputs, file.name)
+    return _Active(file, runner, plan, check, (time.perf_counter() - began) * 1e3)
+
+
+def _try_first(file: ModelFile, engines: Sequence[Engine], custom_ops: Sequence[CustomOps]) -> None:
+    from edge_sdk.engines.trial import require_trial
+
+    for engine in engines:
+        if engine.version() is not None and engine.native:
+            require_trial(file, engine, custom_ops)
+
+
+def _planned(
+    file: ModelFile, engines: tuple[Engine, ...], settings: _Settings, events: list[str]
+) -> tuple[Runner, Plan]:
+    from edge_sdk.planner import choose
+
+    device = settings.device or _this_device()
+    wrap = functools.partial(_wrapped, settings=settings)
+    wish = settings.wish
+    if wish.sample is not None and "" in wish.sample:
+        name = file.describe().inputs[0].name
+        wish = replace(wish, sample={name: wish.sample[""]})
+    choice = choose(file, device, engines, wish, settings.options, wrap)
+    if choice.runner is not None:
+        return choice.runner, choice.plan
+    plan = choice.plan
+    engine = next(e for e in engines if e.name == plan.engine)
+    options = replace(settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus)
+    try:
+        return wrap(engine.load(file, options)), plan
+    except AcceleratorError as error:
+        if settings.options.strict or settings.options.accelerator == "cpu":
+            raise
+        _announce_fallback(str(error), events)
+        on_cpu = replace(settings, options=replace(settings.options, accelerator="cpu", accelerator_options={}))
+        return _planned(file, engines, on_cpu, events)
+
+
+def _wrapped(runner: Runner, settings: _Settings) -> Runner:
+    if settings.float_io:
+        from edge_sdk.engines.quantised import FloatRunner
+
+        runner = FloatRunner(runner)
+    if settings.state:
+        from edge_sdk.engines.state import StatefulRunner
+
+        try:
+            runner = StatefulRunner(runner, settings.state)
+        except InputError:
+            runner.close()
+            raise
+    return runner
+
+
+def _announce_fallback(cause: str, events: list[str]) -> None:
+    message = f"the CPU takes over from the accelerator: {cause}"
+    events.append(message)
+    warnings.warn(message, AcceleratorFallback, stacklevel=4)
+
+
+class Session:
+    """A model that runs as its plan says. Any number of threads may call it at once; made by `edge_sdk.load`.
+
+    A context manager: leaving it closes the session.
+    """
+
+    def __init__(self, settings: _Settings, active: _Active, began: float) -> None:
+        self._settings = settings
+        self._active: _Active | None = active
+        self._began = began
+        self._first_result_ms: float | None = None
+        self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
+        self._record_pre = self._stages["pre"].record
+        self._record_run = self._stages["run"].record
+        self._change = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._events: list[str] = []
+
+    def run(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Runs the model once.
+
+        Args:
+            feeds: input name to array, or one array where the model has one input. Dtypes and shapes as in `inputs`.
+            out: output name to a C-contiguous array of the output's dtype and shape to write into; it is then in the
+                returned dict. It must not share memory with a feed. Outputs not named get a new array.
+
+        Returns:
+            Output name to array, in the model's order. New arrays are the caller's and never change afterwards.
+
+        Raises:
+            InputError: a name, shape or dtype does not fit; its subclasses tell which.
+            EngineError: the engine failed.
+            SessionClosed: the session was closed.
+        """
+        started = time.perf_counter()
+        active = self._hold()
+        try:
+            checked = active.check(feeds)
+            if out is not None:
+                _check_out(out, checked, active)
+            if self._settings.check_finite:
+                _check_finite(checked, active.file.name)
+            ready = time.perf_counter()
+            try:
+                outputs = active.runner.run(checked, out)
+            except EngineError as error:
+                outputs = self._after_failure(active, error, checked, out)
+        finally:
+            active.release()
+        ended = time.perf_counter()
+        self._record_pre((ready - started) * 1e3)
+        self._record_run((ended - ready) * 1e3)
+        if self._first_result_ms is None:
+            self._first_result_ms = (ended - self._began) * 1e3
+        return outputs
+
+    def _hold(self) -> _Active:
+        while True:
+            active = self._active
+            if active is None:
+                raise SessionClosed("the session is closed; load the model again")
+            active.lease.append(None)
+            if self._active is active:
+                return active
+            active.release()  # swapped in between: hold the new one
+
+    def _after_failure(
+        self, failed: _Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
+    ) -> dict[str, Array]:
+        """An accelerator that fails at run time loses no request: the CPU answers this one and those that follow."""
+        options = self._settings.options
+        if failed.runner.options.accelerator == "cpu" or options.strict:
+            raise error
+        with self._change:
+            if self._active is failed:
+                _announce_fallback(str(error), self._events)
+                on_cpu = replace(options, accelerator="cpu", accelerator_options={})
+                self._settings = replace(self._settings, options=on_cpu)
+                runner, plan = _planned(failed.file, _engines(failed.file, self._settings.engine), self._settings, [])
+                check = FeedCheck(runner.inputs, runner.optional_inputs, failed.file.name)
+                self._active = _Active(failed.file, runner, plan, check, failed.load_ms)
+        active = self._hold()
+        try:
+            return active.runner.run(feeds, out)
+        finally:
+            active.release()
+
+    async def arun(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """`run` without blocking the event loop. Cancelling drops the answer; the engine finishes its request."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), functools.partial(self.run, feeds, out=out))
+
+    def stream(self, frames: Iterable[Feeds], *, ahead: int = 1) -> Iterator[dict[str, Array]]:
+        """Runs the model on each item and yields the answers in order.
+
+        While one item computes, the next are taken from `frames`: a camera's decoding costs no time of its own.
+
+        Args:
+            frames: feeds, one after the other; may be endless.
+            ahead: how many items are taken before their turn; 0 takes each only when the one before was answered.
+
+        Raises:
+            As `run`, at the item that failed; what `frames` raises comes through as it is.
+        """
+        if ahead < 0:
+            raise InputError(f"ahead is {ahead}; expected 0 or more")
+        if ahead == 0:
+            for feeds in frames:
+                yield self.run(feeds)
+            return
+        with ThreadPoolExecutor(1, "edge-sdk-stream") as lane:
+            waiting = []
+            try:
+                for feeds in frames:
+                    waiting.append(lane.submit(self.run, feeds))
+                    if len(waiting) > ahead:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def warm_up(self, runs: int = 1, sample: Feeds | None = None) -> float:
+        """Runs the model before the first real request, so that caches are filled and workers started.
+
+        Args:
+            runs: how often.
+            sample: what to feed; made-up inputs where None.
+
+        Returns:
+            Latency of the last run in milliseconds. None of them counts in the report.
+        """
+        from edge_sdk.engines.samples import made_up_feeds
+
+        active = self._hold()
+        try:
+            runner = active.runner
+            feeds = active.check(sample) if sample is not None else made_up_feeds(runner.inputs, runner.optional_inputs)
+            latency_ms = 0.0
+            for _ in range(runs):
+                began = time.perf_counter()
+                runner.run(feeds)
+                latency_ms = (time.perf_counter() - began) * 1e3
+            self._reset(active)
+            return latency_ms
+        finally:
+            active.release()
+
+    def reset_state(self) -> None:
+        """Forgets the state carried from call to call: the next request begins with zeros."""
+        active = self._hold()
+        try:
+            self._reset(active)
+        finally:
+            active.release()
+
+    @staticmethod
+    def _reset(active: _Active) -> None:
+        reset: Callable[[], None] | None = getattr(active.runner, "reset_state", None)
+        if reset is not None:
+            reset()
+
+    def swap(self, model: ModelSource) -> None:
+        """Puts another model in the place of this one, loaded with the same arguments. Requests in flight finish on the
+        old model; no request is lost. When the new model does not load, the old one stays.
+
+        Raises:
+            As `load`.
+        """
+        new = _activate(model, self._settings, self._events)
+        with self._change:
+            old = self._active
+            if old is None:
+                new.retire()
+                raise SessionClosed("the session is closed; load the model instead")
+            self._active = new
+            self._events.append(f"swapped {old.file.name} for {new.file.name}")
+        old.retire()
+
+    @property
+    def plan(self) -> Plan:
+        """How the model runs, and the table that was chosen from."""
+        return self._now().plan
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What must be fed, in the model's order."""
+        return self._now().runner.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What comes back, in the model's order."""
+        return self._now().runner.outputs
+
+    def report(self) -> Report:
+        """Where each node really runs, and how a request's time divides so far."""
+        active = self._hold()
+        try:
+            return make_report(
+                model=active.file.name,
+                plan=active.plan,
+                runner=active.runner,
+                stages=self._stages,
+                load_ms=active.load_ms,
+                first_result_ms=self._first_result_ms,
+                events=tuple(self._events),
+            )
+        finally:
+            active.release()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what surrounds `run` in a request, for the report: `with session.stage("decode"): …`.
+
+        Args:
+            name: "decode", "pre" or "post"; another name becomes a stage of its own.
+        """
+        histogram = self._stages.setdefault(name, Histogram())
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            histogram.record((time.perf_counter() - began) * 1e3)
+
+    def _now(self) -> _Active:
+        active = self._active
+        if active is None:
+            raise SessionClosed("the session is closed; load the model again")
+        return active
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._change:
+            if self._threads is None:
+                from edge_sdk.device.affinity import usable_cpus
+
+                self._threads = ThreadPoolExecutor(max(2, len(usable_cpus())), "edge-sdk-run")
+            return self._threads
+
+    def close(self) -> None:
+        """Waits for the requests in flight and frees the model. Idempotent; later requests raise `SessionClosed`."""
+        with self._change:
+            active, self._active = self._active, None
+            pool, self._threads = self._threads, None
+        if active is not None:
+            active.retire()
+        if pool is not None:
+            pool.shutdown(wait=True)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        active = self._active
+        return "<Session closed>" if active is None else f"<Session {active.file.name}: {active.plan.reason}>"
+
+
+def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: _Active) -> None:
+    names = {spec.name for spec in active.runner.outputs}
+    for name, target in out.items():
+        if name not in names:
+            raise InputError(f"{active.file.name}: out: there is no output {name!r}; outputs: {', '.join(sorted(names))}")
+        if not isinstance(target, np.ndarray):
+            raise InputError(f"{active.file.name}: out[{name!r}] is a {type(target).__name__}, expected an array")
+        for feed, value in feeds.items():
+            # An engine may write the output before it has read all of the input.
+            if isinstance(value, np.ndarray) and np.may_share_memory(target, value):
+                raise InputError(f"{active.file.name}: out[{name!r}] shares memory with the feed {feed!r}")
+
+
+def _check_finite(feeds: Mapping[str, Any], model: str) -> None:
+    for name, value in feeds.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
+            first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+            raise InputValueError(f"{model}: input {name!r} holds {value[first]} at {list(first)}; finite numbers expected")

@@ -1,0 +1,26 @@
+"""Fixtures for all rooms: a cache of each test's own, and the shared material where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ASSETS = Path(__file__).resolve().parents[1].parent / "shared" / "assets"
+
+
+@pytest.fixture
+def assets() -> Path:
+    """Folder of real models, photographs and sound beside the checkout; skips where it is absent."""
+    if not ASSETS.is_dir():
+        pytest.skip("the shared models and photographs are not here")
+    return ASSETS
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Plans, verdicts and optimised graphs of one test are not seen by another, nor do they touch the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("EDGE_SDK_CACHE", str(folder))
+    yield folder
