@@ -1,10 +1,10 @@
 """edge-sdk: run any ONNX or TFLite model the best way this device and this network allow, and see why.
 
-    import edge_sdk
+import edge_sdk
 
-    with edge_sdk.load("model.onnx") as session:
-        outputs = session.run({"input": array})
-        print(session.plan.reason)
+with edge_sdk.load("model.onnx") as session:
+    outputs = session.run({"input": array})
+    print(session.plan.reason)
 """
 
 from __future__ import annotations

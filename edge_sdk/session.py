@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -10,7 +9,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -25,6 +23,8 @@ from edge_sdk.report import Report, make_report
 from edge_sdk.tensors import Array, FeedCheck, Feeds, TensorSpec
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from edge_sdk.device.facts import Device
     from edge_sdk.formats import ModelFile
     from edge_sdk.planner import Plan, Wish
@@ -65,21 +65,32 @@ class _Active:
     load_ms: float
     lease: list[None] = field(default_factory=list)
     retired: bool = False
-    drained: threading.Event = field(default_factory=threading.Event)
+    freed: threading.Event = field(default_factory=threading.Event)
+    freeing: threading.Lock = field(default_factory=threading.Lock)
 
-    def retire(self) -> None:
-        """Waits for the requests in flight, then frees the runner. No new request may find this object."""
+    def retire(self, wait: bool = True) -> None:
+        """Frees the runner when the last request in flight lets go. No new request may find this object.
+
+        Appending to `lease` comes before reading `retired`, and setting `retired` before reading `lease`: whoever comes
+        last sees the other, so that one of them frees the runner.
+        """
         self.retired = True
-        if self.lease:
-            self.drained.wait()
-        self.runner.close()
-        self.file.close()
+        if not self.lease:
+            self._free()
+        if wait:
+            self.freed.wait()
 
     def release(self) -> None:
         """Ends one request's hold."""
         self.lease.pop()
         if self.retired and not self.lease:
-            self.drained.set()
+            self._free()
+
+    def _free(self) -> None:
+        with self.freeing:
+            if not self.freed.is_set():
+                self.runner.close()
+                self.freed.set()
 
 
 def load(
@@ -149,7 +160,8 @@ def load(
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples)
     settings = _Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted)
-    return Session(settings, _activate(model, settings, []), began)
+    events: list[str] = []
+    return Session(settings, _activate(model, settings, events), began, events)
 
 
 def _checked_threads(threads: int | None) -> int | None:
@@ -204,9 +216,9 @@ def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _A
         if not settings.trusted:
             _try_first(file, engines, settings.options.custom_ops)
         runner, plan = _planned(file, engines, settings, events)
-    except BaseException:
+    finally:
+        # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         file.close()
-        raise
     check = FeedCheck(runner.inputs, runner.optional_inputs, file.name)
     return _Active(file, runner, plan, check, (time.perf_counter() - began) * 1e3)
 
@@ -274,7 +286,7 @@ class Session:
     A context manager: leaving it closes the session.
     """
 
-    def __init__(self, settings: _Settings, active: _Active, began: float) -> None:
+    def __init__(self, settings: _Settings, active: _Active, began: float, events: list[str]) -> None:
         self._settings = settings
         self._active: _Active | None = active
         self._began = began
@@ -284,7 +296,7 @@ class Session:
         self._record_run = self._stages["run"].record
         self._change = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        self._events: list[str] = []
+        self._events = events
 
     def run(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Runs the model once.
@@ -349,6 +361,7 @@ class Session:
                 runner, plan = _planned(failed.file, _engines(failed.file, self._settings.engine), self._settings, [])
                 check = FeedCheck(runner.inputs, runner.optional_inputs, failed.file.name)
                 self._active = _Active(failed.file, runner, plan, check, failed.load_ms)
+                failed.retire(wait=False)  # this very request still holds it
         active = self._hold()
         try:
             return active.runner.run(feeds, out)
@@ -357,7 +370,11 @@ class Session:
 
     async def arun(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """`run` without blocking the event loop. Cancelling drops the answer; the engine finishes its request."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), functools.partial(self.run, feeds, out=out))
+        import asyncio  # a tenth of a second on a small board, for those who use it
+
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool(), functools.partial(self.run, feeds, out=out)
+        )
 
     def stream(self, frames: Iterable[Feeds], *, ahead: int = 1) -> Iterator[dict[str, Array]]:
         """Runs the model on each item and yields the answers in order.
@@ -377,6 +394,8 @@ class Session:
             for feeds in frames:
                 yield self.run(feeds)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1, "edge-sdk-stream") as lane:
             waiting = []
             try:
@@ -501,6 +520,8 @@ class Session:
     def _pool(self) -> ThreadPoolExecutor:
         with self._change:
             if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 from edge_sdk.device.affinity import usable_cpus
 
                 self._threads = ThreadPoolExecutor(max(2, len(usable_cpus())), "edge-sdk-run")
@@ -533,7 +554,9 @@ def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: _Acti
     names = {spec.name for spec in active.runner.outputs}
     for name, target in out.items():
         if name not in names:
-            raise InputError(f"{active.file.name}: out: there is no output {name!r}; outputs: {', '.join(sorted(names))}")
+            raise InputError(
+                f"{active.file.name}: out: there is no output {name!r}; outputs: {', '.join(sorted(names))}"
+            )
         if not isinstance(target, np.ndarray):
             raise InputError(f"{active.file.name}: out[{name!r}] is a {type(target).__name__}, expected an array")
         for feed, value in feeds.items():
@@ -546,4 +569,6 @@ def _check_finite(feeds: Mapping[str, Any], model: str) -> None:
     for name, value in feeds.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
             first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            raise InputValueError(f"{model}: input {name!r} holds {value[first]} at {list(first)}; finite numbers expected")
+            raise InputValueError(
+                f"{model}: input {name!r} holds {value[first]} at {list(first)}; finite numbers expected"
+            )

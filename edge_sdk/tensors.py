@@ -38,7 +38,7 @@ class TensorSpec:
 
     Attributes:
         name: as the model file names it.
-        dtype: a numpy dtype name ("float32", "uint8", …), "string", or what numpy lacks ("bfloat16", "int4", "float8e5m2").
+        dtype: a numpy dtype name ("float32", "uint8", …), "string", or one that numpy lacks ("bfloat16", "int4", …).
         shape: one entry a dimension: a size, a name (dynamic), or None (dynamic); None where
             the model does not tell the rank.
         kind: "tensor", "sequence" (of tensors), "map", "sequence of maps" or "optional".
@@ -114,8 +114,9 @@ class FeedCheck:
         if len(checked) < len(plain):
             for name in self._required:
                 if name not in checked:
+                    expected = self._specs[name].describe()
                     raise InputNameError(
-                        f"{self.where}: input {name!r} ({self._specs[name].describe()}) is missing; given: {_names(feeds)}"
+                        f"{self.where}: input {name!r} ({expected}) is missing; given: {_names(feeds)}"
                     )
         return checked
 
@@ -154,7 +155,7 @@ class FeedCheck:
             ) from None
         if dtype is None or array.dtype == dtype:
             return array
-        if dtype == object:
+        if spec.dtype == "string":
             if array.dtype.kind in "USO":
                 return array.astype(object)
             raise self._wrong_type(spec, array.dtype.name)
@@ -178,7 +179,7 @@ class FeedCheck:
             return
         if len(spec.shape) != array.ndim:
             raise self._wrong_shape(spec, array)
-        # Dimensions with a name are left to the engine: exporters reuse names for sizes that differ, and engines run that.
+        # Dimensions with a name are left to the engine: exporters reuse one name for sizes that differ, and it runs.
         for expected, given in zip(spec.shape, array.shape, strict=True):
             if isinstance(expected, int) and expected != given:
                 raise self._wrong_shape(spec, array)

@@ -361,9 +361,9 @@ ONNX_MODELS: dict[str, Callable[[], bytes]] = {
     function.__name__: function
     for function in (
         onnx_add, onnx_mlp, onnx_conv, onnx_two_inputs, onnx_dynamic, onnx_with_initializer_inputs,
-        onnx_sequence_output, onnx_map_output, onnx_optional, onnx_string, onnx_loop, onnx_if, onnx_scan, onnx_state, onnx_custom_op,
-        onnx_unknown_op, onnx_function, onnx_newer_opset, onnx_newer_ir, onnx_scalar, onnx_float16, onnx_int8_qdq,
-        onnx_int8_dynamic, onnx_uint8_io,
+        onnx_sequence_output, onnx_map_output, onnx_optional, onnx_string, onnx_loop, onnx_if, onnx_scan,
+        onnx_state, onnx_custom_op, onnx_unknown_op, onnx_function, onnx_newer_opset, onnx_newer_ir, onnx_scalar,
+        onnx_float16, onnx_int8_qdq, onnx_int8_dynamic, onnx_uint8_io,
     )
 }  # fmt: skip
 """All of them that need no folder, by name."""

@@ -23,7 +23,7 @@ def test_a_failure_at_any_operation_leaves_the_old_content_or_the_new(tmp_path: 
     target = tmp_path / "plan.json"
     write_whole(target, b"old")
     files = FailingFiles(fail_at)
-    with pytest.raises(StorageError, match="plan.json"):
+    with pytest.raises(StorageError, match=r"plan\.json"):
         write_whole(target, b"new content", files)
     assert len(files.operations) == fail_at + 1
     assert target.read_bytes() in (b"old", b"new content")

@@ -61,9 +61,9 @@ def test_a_misfit_says_what_was_given_and_what_is_expected(value: object, error:
 
 def test_unknown_and_missing_names() -> None:
     check = FeedCheck([PICTURE, RATE], where="m.onnx")
-    with pytest.raises(InputNameError, match="no input 'image'; expected 'picture'"):
+    with pytest.raises(InputNameError, match=r"no input 'image'; expected 'picture'"):
         check({"image": 1})
-    with pytest.raises(InputNameError, match="'rate'.*is missing; given: 'picture'"):
+    with pytest.raises(InputNameError, match=r"'rate'.*is missing; given: 'picture'"):
         check({"picture": np.zeros((1, 3, 4, 4), np.float32)})
 
 

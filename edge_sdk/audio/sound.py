@@ -143,7 +143,7 @@ def _samples(form: _Format, body: memoryview, where: str) -> Array:
 def windows(samples: Array, size: int, step: int | None = None, context: int = 0) -> Array:
     """Cuts samples into windows; each has the `context` samples that stand before it at its front.
 
-    Before the first sample and after the last there is silence (zeros), so that every sample lies in some window.
+    Before the first sample and after the last there is silence (zeros); with `step` up to `size` no sample is left out.
 
     Args:
         samples: [n], n >= 1.
@@ -163,7 +163,8 @@ def windows(samples: Array, size: int, step: int | None = None, context: int = 0
         raise InputValueError(f"windows: size {size} and step {step} must be at least 1, context {context} at least 0")
     if samples.ndim != 1 or samples.size == 0:
         raise InputShapeError(f"windows: expected samples [n] with n >= 1, given shape {list(samples.shape)}")
-    count = 1 + max(0, -(-(samples.size - size) // step))
+    covering = 1 + max(0, -(-(samples.size - size) // step))
+    count = min(covering, -(-samples.size // step))  # with gaps, none that begins after the end
     padded = np.zeros(context + (count - 1) * step + size, samples.dtype)
     kept = min(samples.size, padded.size - context)
     padded[context : context + kept] = samples[:kept]

@@ -1,19 +1,21 @@
-"""Which CPUs this process and its threads may use, and pinning a thread for a while."""
+"""CPUs that threads of this process may run on: reading, and pinning for a while."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from edge_sdk.device.sysroot import parse_cpu_list
+from edge_sdk.errors import DeviceError
+
 __all__ = ["running_on", "thread_cpus", "thread_ids", "usable_cpus"]
 
-_ALLOWED = re.compile(r"^Cpus_allowed_list:\s*(\S*)$", re.MULTILINE)
+_TASKS = "/proc/self/task"
 
 
 def usable_cpus() -> tuple[int, ...]:
-    """Ids of the CPUs the calling thread may run on: the kernel keeps offline CPUs and those outside the cpuset out."""
+    """CPUs the calling thread may run on, ascending; all of them where the system has no affinity."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
@@ -21,19 +23,24 @@ def usable_cpus() -> tuple[int, ...]:
 
 @contextmanager
 def running_on(cpus: Sequence[int] | None) -> Iterator[None]:
-    """Pins the calling thread to `cpus` and restores it exactly; threads created meanwhile inherit `cpus`.
+    """Pins the calling thread to `cpus` for the time of the block, then gives it back exactly the CPUs it had.
 
-    Args:
-        cpus: CPU ids; None changes nothing.
+    Threads created in the block inherit the CPUs and keep them afterwards. None, or a system without affinity, changes
+    nothing.
 
     Raises:
-        OSError: none of them may be used by this process.
+        DeviceError: none of `cpus` may be used here.
     """
     if cpus is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError, OverflowError) as error:
+        raise DeviceError(
+            f"CPUs {sorted(cpus)} cannot be used: this process may run on {sorted(before)}; choose among these"
+        ) from error
     try:
         yield
     finally:
@@ -41,24 +48,20 @@ def running_on(cpus: Sequence[int] | None) -> Iterator[None]:
 
 
 def thread_ids() -> frozenset[int]:
-    """Kernel ids of all threads of this process; empty where the system has no /proc."""
+    """Ids of all threads of this process, as the kernel numbers them; empty where `/proc` does not tell."""
     try:
-        return frozenset(int(name) for name in os.listdir("/proc/self/task"))
+        return frozenset(int(name) for name in os.listdir(_TASKS))
     except OSError:
         return frozenset()
 
 
 def thread_cpus(thread_id: int) -> tuple[int, ...]:
-    """CPUs that a thread of this process may run on, as the kernel tells; empty where it has ended."""
+    """CPUs that a thread of this process may run on, as the kernel says; empty where it has ended or nothing tells."""
     try:
-        with open(f"/proc/self/task/{thread_id}/status", encoding="ascii", errors="replace") as file:
-            found = _ALLOWED.search(file.read())
+        with open(f"{_TASKS}/{int(thread_id)}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Cpus_allowed_list:"):
+                    return tuple(sorted(parse_cpu_list(line.split(b":", 1)[1].decode()) or ()))
     except OSError:
-        return ()
-    if found is None:
-        return ()
-    cpus: list[int] = []
-    for part in found[1].split(","):
-        first, _, last = part.partition("-")
-        cpus += range(int(first), int(last or first) + 1)
-    return tuple(cpus)
+        pass
+    return ()

@@ -28,14 +28,15 @@ def matching_layout(topology: Topology, soc_names: Sequence[str]) -> _Layout | N
     Returns:
         None where the SoC is unknown, or what is known does not fit what the CPUs say.
     """
-    cpus = list(topology.cpus.values())
+    cpus = topology.cpus.values()
     for layout in soc_layouts(soc_names):
-        if sum(count for count, _ in layout) != len(cpus):
-            continue
         order = [(turn, core) for turn, (count, core) in enumerate(layout) for _ in range(count)]
-        fits = all(cpu.kind in (None, core) for cpu, (_, core) in zip(cpus, order, strict=True))
+        # CPUs that were taken out leave gaps, but the last one shows that the numbers are those of this SoC.
+        if max(topology.cpus, default=-1) != len(order) - 1:
+            continue
+        fits = all(cpu.kind in (None, order[cpu.id][1]) for cpu in cpus)
         if fits and topology.common_core in {None, *(core for _, core in order)}:
-            return {cpu.id: place for cpu, place in zip(cpus, order, strict=True)}
+            return {cpu.id: order[cpu.id] for cpu in cpus}
     return None
 
 
@@ -62,13 +63,21 @@ def name_groups(topology: Topology, groups: list[_Group], layout: _Layout | None
 def _name_by_common(core: str, unknown: list[_Group], groups: list[_Group]) -> None:
     """A common block tells the core that the reader ran on; which one that was is not known.
 
-    If it is one that was always paired with a little one, the slower group has that.
+    If it is one that was always paired with a little one, the slower of two groups has that. Otherwise it may itself be
+    the little one of a pair, so only the slowest groups are sure to have it.
     """
-    clocks = sorted({clock for group in groups if (clock := _clock(group)) is not None})
+    clocks = [_clock(group) for group in groups]
+    slowest = min((clock for clock in clocks if clock is not None), default=None)
+    alike = len(set(clocks)) == 1
     known = design(core)
-    little = known.little if known is not None and len(groups) == 2 and len(clocks) == 2 else None
+    little = known.little if known is not None else None
     for group in unknown:
-        _name(group, little if little is not None and _clock(group) == clocks[0] else core)
+        if alike:
+            _name(group, core)
+        elif _clock(group) == slowest:
+            _name(group, little if little is not None and len(groups) == 2 else core)
+        elif little is not None:
+            _name(group, core)
 
 
 def name_x86_groups(topology: Topology, groups: list[_Group]) -> None:

@@ -16,6 +16,7 @@ How the groups get their names and roles is in `edge_sdk.device.cluster_roles`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 
 from edge_sdk.device.cluster_roles import matching_layout, name_groups, name_x86_groups, rank_groups
 from edge_sdk.device.cpu_topology import Cpu, Topology
@@ -64,11 +65,16 @@ def _x86_groups(cpus: _Group) -> list[_Group]:
         groups = _divide_by_clock(cpus, X86_CLOCK_GAP)
     if len(groups) == 1:
         groups = _divide_by_source(cpus, _policy)
-    if len(groups) == 1 and not any(cache.level > 2 for cpu in cpus for cache in cpu.caches):
-        # Atom modules: cores that share the last cache also share their clock. Threads of one core share it anyway.
-        if any(cpu.l2 is not None and cpu.l2 > (cpu.threads or {cpu.id}) for cpu in cpus):
-            groups = _divide_by_source(cpus, lambda cpu: cpu.l2)
+    if len(groups) == 1 and _has_modules(cpus):
+        groups = _divide_by_source(cpus, lambda cpu: cpu.l2)
     return groups
+
+
+def _has_modules(cpus: _Group) -> bool:
+    """Whether cores, not only the threads of one, share the last cache: Atom modules, which also share a clock."""
+    if any(cache.level > 2 for cpu in cpus for cache in cpu.caches):
+        return False
+    return any(cpu.l2 is not None and cpu.l2 > (cpu.threads or {cpu.id}) for cpu in cpus)
 
 
 def _arm_groups(cpus: _Group, layout: _Layout | None) -> list[_Group]:
@@ -140,8 +146,14 @@ def _labels(cpus: _Group, read: Callable[[Cpu], frozenset[int] | None]) -> dict[
 
 
 def _complete(cpus: _Group, sources: Sequence[dict[int, int]]) -> None:
-    """Gives a CPU that one source leaves out the label of the CPUs it is together with in another source."""
-    for labels in sources:
+    """Gives a CPU that one source leaves out the label of the CPUs it is together with in another source.
+
+    Not where the group is known to be whole: policies always list their offline CPUs too, and packages do on some
+    kernels, which shows where they list any.
+    """
+    offline = {cpu.id for cpu in cpus if not cpu.online}
+    for labels in sources[1:]:
+        whole = {label for cpu, label in labels.items() if cpu in offline}
         for other in sources:
             if other is labels or not labels:
                 continue
@@ -151,7 +163,7 @@ def _complete(cpus: _Group, sources: Sequence[dict[int, int]]) -> None:
                     met.setdefault(other[cpu.id], set()).add(labels[cpu.id])
             for cpu in cpus:
                 found = met.get(other[cpu.id]) if cpu.id in other and cpu.id not in labels else None
-                if found is not None and len(found) == 1:
+                if found is not None and len(found) == 1 and not found <= whole:
                     labels[cpu.id] = next(iter(found))
 
 
@@ -159,7 +171,7 @@ def _place_lost(cpus: _Group, signatures: dict[int, _Signature], layout: _Layout
     """Places the CPUs that no source mentions, in the order of their numbers.
 
     A policy names its CPUs also while they are offline, so a CPU it leaves out is elsewhere. The lists of packages and
-    clusters shrink while CPUs are offline, so there a CPU joins the one before it, unless another cluster's turn begins.
+    clusters shrink while CPUs are offline, so there a CPU joins the one before it, unless another cluster begins there.
     """
     lost = {cpu.id for cpu in cpus if all(label is None for label in signatures[cpu.id])}
     if len(lost) == len(cpus) and layout is None:
@@ -232,7 +244,7 @@ def _divide_by_clock(cpus: _Group, gap: float) -> list[_Group]:
     if len(clocks) < 2:
         return [cpus]
     band, bands = 0, {clocks[0]: 0}
-    for lower, higher in zip(clocks, clocks[1:], strict=False):
+    for lower, higher in pairwise(clocks):
         band += higher > lower * gap
         bands[higher] = band
     previous = next(bands[cpu.max_khz] for cpu in cpus if cpu.max_khz is not None)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
@@ -33,11 +33,13 @@ class CoreDesign(msgspec.Struct, frozen=True):
     Attributes:
         rank: its place by speed at one clock among all designs; larger is faster. Only the order means anything.
         isa: features that every such core has and that need nothing of the kernel.
+        lacks: features that some kernel wrongly lists for it.
         little: the design it was always paired with where it is the big one of two.
     """
 
     rank: int
     isa: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     little: str | None = None
 
 
@@ -61,7 +63,7 @@ class _Table(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def _table() -> _Table:
-    content = resources.files("edge_sdk.device").joinpath("cores.json").read_bytes()
+    content = Path(__file__).with_name("cores.json").read_bytes()
     return msgspec.json.decode(content, type=_Table)
 
 

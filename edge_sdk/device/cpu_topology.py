@@ -227,7 +227,7 @@ def _read_ids(sysroot: Sysroot, topology: Topology, folders: frozenset[int]) -> 
 def _read_vendor_clusters(sysroot: Sysroot, topology: Topology) -> None:
     """MediaTek's `cputopo/glbinfo`, which also knows the CPUs that are offline."""
     for mask in re.findall(r"^cluster\d+:\s*([0-9a-f,]+)\s*$", sysroot.text(f"{CPU_TREE}/cputopo/glbinfo") or "", re.M):
-        members = (parse_cpu_mask(mask) or frozenset()) & topology.cpus.keys()
+        members = frozenset((parse_cpu_mask(mask) or frozenset()) & topology.cpus.keys())
         for number in members:
             topology.cpus[number].vendor_cluster = members
 
@@ -262,7 +262,7 @@ def _compatible(sysroot: Sysroot, node: str) -> str:
 
 
 def _device_tree_core(sysroot: Sysroot, cpus: int) -> str | None:
-    """The one design of all CPUs in the device tree. Its order of CPUs need not be Linux', so a mixture tells nothing."""
+    """The one design of all CPUs in the device tree. Its order need not be Linux', so a mixture tells nothing."""
     for base in ("sys/firmware/devicetree/base/cpus", "proc/device-tree/cpus"):
         nodes = [name for name in sysroot.listing(base) if name.startswith("cpu@")]
         designs = {core_from_compatible(_compatible(sysroot, f"{base}/{name}")) for name in nodes[:MAX_CPUS]}

@@ -38,7 +38,7 @@ class CpuInfoBlock:
 
     @property
     def midr(self) -> int | None:
-        """The MIDR register put together from implementer, variant, part and revision; None without the first or the part."""
+        """The MIDR register from implementer, variant, part and revision; None without implementer or part."""
         implementer, part = self.number("cpu implementer"), self.number("cpu part")
         if implementer is None or part is None or not (0 <= implementer < 256 and 0 <= part < 4096):
             return None
@@ -101,7 +101,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         key, value = key.strip().lower(), value.strip()
         if key == "processor" and value.isascii() and value.isdigit() and len(value) < 6 and int(value) < MAX_CPUS:
             current = cpus.setdefault(int(value), {})
-        elif key == "processor" or key in _HEADER_KEYS and (current is None or key == "hardware"):
+        elif key == "processor" or (key in _HEADER_KEYS and (current is None or key == "hardware")):
             # "Processor : ARMv7 Processor rev 4" names a model, not a number.
             header.setdefault(key, value)
         else:

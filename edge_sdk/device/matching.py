@@ -23,7 +23,7 @@ from edge_sdk.device.profiles import read_profile, shipped_profiles
 from edge_sdk.errors import EdgeError, StorageError
 from edge_sdk.storage import cache_folder, write_whole
 
-__all__ = ["THRESHOLD", "Agreement", "compare", "match_among", "match_profile"]
+__all__ = ["THRESHOLD", "Agreement", "compare", "match_among", "match_profile", "shipped"]
 
 THRESHOLD = 0.35
 """Below this no profile is named."""
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What one kind of fact says. `score` runs from -1 (contradicts) over 0 (unknown) to 1 (agrees); `text` tells it."""
+    """What one kind of fact says: `score` from -1 (contradicts) over 0 (unknown) to 1 (agrees), `text` in words."""
 
     kind: str
     score: float
@@ -66,7 +66,7 @@ def match_profile(device: Device) -> ProfileMatch | None:
         Its name, a confidence from 0 to 1, and what agreed ("+ …"), contradicted ("- …") and was unknown ("? …"). None
         where no profile fits well enough, or two that only cores and clocks speak for fit alike.
     """
-    return match_among(device, _shipped())
+    return match_among(device, shipped())
 
 
 def match_among(device: Device, profiles: Iterable[Profile]) -> ProfileMatch | None:
@@ -213,7 +213,7 @@ def _compare_memory(memory_mb: int | None, expected: ProfileMemory | None) -> Ag
     return Agreement("memory", -1.0, f"{memory_mb} MB memory, not {' or '.join(map(str, expected.sizes_mb))}")
 
 
-def _shipped() -> tuple[Profile, ...]:
+def shipped() -> tuple[Profile, ...]:
     """The shipped profiles. Reading YAML takes a tenth of a second, so what was read is kept as JSON by content."""
     files = sorted((name, entry.read_bytes()) for name, entry in shipped_profiles())
     digest = hashlib.sha256(b"\0".join(content for _, content in files))

@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from edge_sdk.device.cpuinfo import CpuInfo
 from edge_sdk.device.sysroot import Sysroot
@@ -189,7 +190,7 @@ def _read_elf(sysroot: Sysroot) -> tuple[str | None, int | None]:
     for path in _PROGRAMS:
         head = sysroot.read(path, 20) or b""
         if len(head) == 20 and head[:4] == b"\x7fELF" and head[4] in (1, 2):
-            order = "big" if head[5] == 2 else "little"
+            order: Literal["big", "little"] = "big" if head[5] == 2 else "little"
             return _ELF_MACHINES.get(int.from_bytes(head[18:20], order)), head[4] * 32
     return None, None
 

@@ -69,7 +69,7 @@ class ThreadPlacement:
 
 @dataclass(frozen=True, slots=True)
 class NodePlacement:
-    """How many nodes of the graph ran at one place ("cpu", "xnnpack", "cuda", …); their names where the engine tells."""
+    """How many nodes of the graph ran at one place ("cpu", "xnnpack", "cuda", …), and their names if known."""
 
     where: str
     count: int

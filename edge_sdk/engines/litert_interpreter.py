@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.engines.litert_errors import feed_error, load_error, one_line, run_error, shape_error
+from edge_sdk.engines.tflite_names import named_specs
 from edge_sdk.errors import EdgeError, EngineError, InputNameError, InputShapeError, InputTypeError
 from edge_sdk.formats import ModelInfo
 from edge_sdk.tensors import Array, TensorSpec
 
-__all__ = ["LoadedInterpreter", "Port", "ports"]
+__all__ = ["LoadedInterpreter", "Port", "copy_into", "ports"]
 
 _ENGINE_ERRORS = (ValueError, RuntimeError, MemoryError, TypeError, OverflowError)
 """What the engine's Python layer raises for anything that goes wrong below it."""
@@ -28,20 +29,12 @@ class Port:
 
 
 def ports(interpreter: Any, info: ModelInfo) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """Inputs and outputs with the names that the model file tells, in its order.
-
-    The names are those of the signature where there is exactly one, otherwise those of the tensors.
-    """
-    signatures = interpreter._get_full_signature_list()
-    signature = next(iter(signatures.values())) if len(signatures) == 1 else {}
-    inputs = _matched(info.inputs, interpreter.get_input_details(), signature.get("inputs", {}))
-    outputs = _matched(info.outputs, interpreter.get_output_details(), signature.get("outputs", {}))
-    return inputs, outputs
+    """Inputs and outputs in the file's order, which is the engine's too, under the names of `named_specs`."""
+    inputs, outputs = named_specs(info)
+    return _numbered(inputs, interpreter.get_input_details()), _numbered(outputs, interpreter.get_output_details())
 
 
-def _matched(specs: Sequence[TensorSpec], details: Sequence[Any], by_name: Mapping[str, int]) -> tuple[Port, ...]:
-    if by_name and all(spec.name in by_name for spec in specs):
-        return tuple(Port(spec, int(by_name[spec.name])) for spec in specs)
+def _numbered(specs: Sequence[TensorSpec], details: Sequence[Any]) -> tuple[Port, ...]:
     return tuple(Port(spec, int(detail["index"])) for spec, detail in zip(specs, details, strict=True))
 
 
@@ -68,6 +61,8 @@ class LoadedInterpreter:
         self._shapes: dict[int, tuple[int, ...] | None] = dict.fromkeys(port.index for port in self.inputs)
         self._feeding = tuple((port.spec.name, port.index, port.spec.dtype == "string", port) for port in self.inputs)
         self._giving = tuple((port.spec.name, port.index) for port in self.outputs)
+        # The engine gives a numpy scalar in place of an array without dimensions.
+        self._scalar_outputs = tuple(port.spec.name for port in self.outputs if not port.spec.shape)
         self._string_outputs = tuple(port.spec.name for port in self.outputs if port.spec.dtype == "string")
         self._lay_out_as_filed()
 
@@ -116,17 +111,31 @@ class LoadedInterpreter:
         wanted = {index: tuple(feeds[name].shape) for name, index, _, _ in self._feeding}
         if wanted == self._shapes:
             return
+        for port in self.inputs:
+            # The engine's own check forgets which sizes are open once a string tensor was filled.
+            self._require_open(port, wanted[port.index])
         try:
-            for port in self.inputs:
-                if wanted[port.index] != self._shapes[port.index]:
-                    # Strict: sizes that the file fixes stay fixed. A file that tells no rank leaves all of them open.
-                    interpreter.resize_tensor_input(port.index, wanted[port.index], strict=port.spec.shape is not None)
+            for index, shape in wanted.items():
+                if shape != self._shapes[index]:
+                    interpreter.resize_tensor_input(index, shape)
             interpreter.allocate_tensors()
         except _ENGINE_ERRORS as error:
             self._forget_layout()
             shapes = ", ".join(f"{name!r} {list(feeds[name].shape)}" for name, *_ in self._feeding)
             raise shape_error(self._news(error), self._model, shapes) from error
         self._shapes.update(wanted)
+
+    def _require_open(self, port: Port, shape: tuple[int, ...]) -> None:
+        filed = port.spec.shape
+        if filed is None:
+            return
+        fits = len(filed) == len(shape) and all(
+            size == given for size, given in zip(filed, shape, strict=True) if isinstance(size, int)
+        )
+        if not fits:
+            raise InputShapeError(
+                f"{self._model}: input {port.spec.name!r} has shape {list(shape)}, expected {port.spec.describe()}"
+            )
 
     def _forget_layout(self) -> None:
         self._shapes = dict.fromkeys(self._shapes)
@@ -137,10 +146,12 @@ class LoadedInterpreter:
             results = {name: get_tensor(index) for name, index in self._giving}
         except _ENGINE_ERRORS:
             results = {port.spec.name: self._result(port) for port in self.outputs}
+        for name in self._scalar_outputs:
+            results[name] = np.asarray(results[name])
         for name in self._string_outputs:
             results[name] = _decoded(results[name])
         if out:
-            _copy_into(results, out, self._model)
+            copy_into(results, out, self._model)
         return results
 
     def _result(self, port: Port) -> Array:
@@ -172,7 +183,12 @@ class LoadedInterpreter:
         return news
 
 
-def _copy_into(results: dict[str, Any], out: Mapping[str, Any], model: str) -> None:
+def copy_into(results: dict[str, Any], out: Mapping[str, Any], model: str) -> None:
+    """Copies results into the caller's arrays, which then stand in their place.
+
+    Raises:
+        InputError: a name, dtype or shape does not fit.
+    """
     for name, target in out.items():
         result = results.get(name)
         if result is None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from edge_sdk.errors import EngineNotInstalled
 
-__all__ = ["import_interpreter", "installed", "quiet_once"]
+__all__ = ["import_interpreter", "installed", "quiet_once", "sifted"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +26,13 @@ _LIBRARIES = (
     ("tflite-runtime", "tflite_runtime.interpreter"),
 )
 """Distribution and module, the maintained one first."""
-_CHATTER = ("INFO: ", "WARNING: ", "VERBOSE: ")
+_CHATTER = re.compile(
+    r"(INFO|WARNING|VERBOSE|ERROR|Warning|error): |[IWEF]\d{4} \d\d:\d\d:|└|=== Source Location Trace|third_party/"
+    r"| - While |    at \w+ \(|See instructions: |$"
+)
+"""How the lines begin that LiteRT and the graphics layers below it write."""
 
+_sifting = threading.RLock()
 _first_load = threading.Lock()
 _spoken: list[bool] = []
 """Holds an entry once the engine has said what it says once a process."""
@@ -74,8 +81,7 @@ def import_interpreter() -> ModuleType:
 def quiet_once() -> Iterator[None]:
     """Keeps off stderr the line that the engine writes there when it makes its first XNNPACK delegate.
 
-    The engine offers no switch for it. So the first load of a process runs with the descriptor of stderr exchanged;
-    the engine's line goes to the log, and whatever else was written meanwhile is passed on.
+    The first load of a process runs with stderr sifted; later ones have nothing more to say.
     """
     if _spoken:
         yield
@@ -84,40 +90,58 @@ def quiet_once() -> Iterator[None]:
         if _spoken:
             yield
             return
-        with _stderr_sifted():
+        with sifted(2):
             yield
         _spoken.append(True)
 
 
 @contextmanager
-def _stderr_sifted() -> Iterator[None]:
+def sifted(*descriptors: int) -> Iterator[list[str]]:
+    """Keeps off stdout (1) and stderr (2) what the engine writes there while loading, for which it offers no switch.
+
+    The descriptors are exchanged meanwhile. Afterwards the engine's lines go to the log and into the list, and whatever
+    else was written is passed on.
+    """
+    told: list[str] = []
+    with _sifting, ExitStack() as stack:
+        for descriptor in descriptors:
+            stack.enter_context(_exchanged(descriptor, told))
+        # Flushed on both sides, so that a buffered line of the engine is caught and one of the caller's is not.
+        stack.callback(_flush_c_streams)
+        _flush_c_streams()
+        yield told
+
+
+@contextmanager
+def _exchanged(descriptor: int, told: list[str]) -> Iterator[None]:
     try:
-        kept = os.dup(2)
-    except OSError:  # a service may run without stderr: then there is nothing to keep clean
+        kept = os.dup(descriptor)
+    except OSError:  # a service may run without it: then there is nothing to keep clean
         yield
         return
+    buffer = os.memfd_create("edge-sdk-sifted", os.MFD_CLOEXEC)
     try:
-        buffer = os.memfd_create("edge-sdk-stderr", os.MFD_CLOEXEC)
-        try:
-            os.dup2(buffer, 2)
-            try:
-                yield
-            finally:
-                os.dup2(kept, 2)
-                _pass_on(os.pread(buffer, os.fstat(buffer).st_size, 0))
-        finally:
-            os.close(buffer)
+        os.dup2(buffer, descriptor)
+        yield
     finally:
+        os.dup2(kept, descriptor)
         os.close(kept)
+        _pass_on(os.pread(buffer, os.fstat(buffer).st_size, 0), descriptor, told)
+        os.close(buffer)
 
 
-def _pass_on(written: bytes) -> None:
+def _flush_c_streams() -> None:
+    ctypes.CDLL(None).fflush(None)
+
+
+def _pass_on(written: bytes, descriptor: int, told: list[str]) -> None:
     foreign = []
     for line in written.splitlines(keepends=True):
-        text = line.decode(errors="replace")
-        if text.startswith(_CHATTER):
-            _log.debug("%s", text.rstrip())
+        text = line.decode(errors="replace").rstrip()
+        if _CHATTER.match(text):
+            told.append(text)
+            _log.debug("%s", text)
         else:
             foreign.append(line)
     if foreign:
-        os.write(2, b"".join(foreign))
+        os.write(descriptor, b"".join(foreign))

@@ -13,6 +13,7 @@ from edge_sdk.engines.litert_interpreter import LoadedInterpreter
 from edge_sdk.engines.litert_placement import WorkerMark
 from edge_sdk.engines.litert_pool import Pool
 from edge_sdk.engines.workers import read_back
+from edge_sdk.errors import EngineError
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
 
@@ -50,7 +51,12 @@ class LiteRtRunner(Runner):
         self._ops = model.describe().ops
         self._mark = WorkerMark()
         allowed = usable_cpus()
-        self._pin = options.cpus if options.cpus is not None and set(options.cpus) < set(allowed) else None
+        if options.cpus is not None and set(options.cpus).isdisjoint(allowed):
+            raise EngineError(
+                f"{self.model}: none of the CPUs {list(options.cpus)} may be used by this process;"
+                f" it may use {list(allowed)}"
+            )
+        self._pin = None if options.cpus is None or set(options.cpus) >= set(allowed) else options.cpus
         self._factory = InterpreterFactory(model, options, self._mark)
         # A delegate drives one piece of hardware: several callers at once gain nothing there, and few allow it.
         alone = self._factory.delegated or self._keeps_state()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.device.affinity import running_on, usable_cpus
@@ -60,6 +59,8 @@ class OnnxRuntimeEngine(Engine):
 
 @functools.cache
 def _installed_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     for distribution in _DISTRIBUTIONS:
         try:
             return version(distribution)
@@ -104,7 +105,9 @@ class _Loading:
         # With external weights, custom ops or another provider the optimised graph does not stand on its own.
         if not self.options.cache or external or self.options.custom_ops or not self.plain_cpu:
             return None, cache
-        return cache.key(self.model.fingerprint, f"all inputs={','.join(sorted(self.options.initializer_inputs))}"), cache
+        return cache.key(
+            self.model.fingerprint, f"all inputs={','.join(sorted(self.options.initializer_inputs))}"
+        ), cache
 
     def _from_cache(self, ort: Any, cache: GraphCache, key: str) -> onnxruntime.InferenceSession | None:
         kept = cache.find(key)
@@ -147,7 +150,8 @@ class _Loading:
             return str(path) if path is not None else bytes(self.model.content())
         from edge_sdk.formats.onnx_wire import without_initializer_inputs
 
-        content, _ = without_initializer_inputs(self.model.content(), keep=self.options.initializer_inputs)
+        rewritten, _ = without_initializer_inputs(self.model.content(), keep=self.options.initializer_inputs)
+        content = bytes(rewritten)
         if path is not None:
             # From memory the engine would look for external weights in the working folder.
             settings.add_session_config_entry(
@@ -310,7 +314,7 @@ class OnnxRuntimeRunner(Runner):
             on_cpu = places.get("cpu", [])
             if read is not None and wanted not in places:
                 raise AcceleratorError(
-                    f"{self.model}: accelerator {loading.options.accelerator!r} took none of the nodes; all run on the CPU"
+                    f"{self.model}: accelerator {loading.options.accelerator!r} took no node; the CPU runs all"
                 )
             if loading.options.strict and on_cpu:
                 raise AcceleratorError(f"{self.model}: these nodes would stay on the CPU: {', '.join(on_cpu[:20])}")

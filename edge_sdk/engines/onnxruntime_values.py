@@ -19,7 +19,7 @@ KEYS_SUFFIX = ".keys"
 
 
 def spec_of(name: str, type_text: str, shape: Sequence[Any] | None) -> TensorSpec:
-    """The spec for ONNX Runtime's `NodeArg`: "tensor(float)", "seq(tensor(int64))", "seq(map(int64,tensor(float)))", …"""
+    """The spec for ONNX Runtime's `NodeArg`, from its type: "tensor(float)", "seq(map(int64,tensor(float)))", …"""
     inner = _TENSOR.search(type_text)
     element = inner[1] if inner else "string"
     dtype = _DTYPES.get(element, element)

@@ -73,14 +73,16 @@ def quantize(values: Array, spec: TensorSpec) -> Array:
     scale, zero_point = _factors(spec, values.ndim)
     dtype = np.dtype(spec.dtype)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    stored: Array = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    return stored
 
 
 def dequantize(stored: Array, spec: TensorSpec, out: Array | None = None) -> Array:
     """Stored numbers as the float32 they stand for: `(stored - zero_point) * scale`."""
     scale, zero_point = _factors(spec, stored.ndim)
-    result = np.subtract(stored, zero_point, out=out, dtype=np.float32, casting="unsafe")
-    return np.multiply(result, scale, out=result)
+    result: Array = np.subtract(stored, zero_point, out=out, dtype=np.float32, casting="unsafe")
+    result *= scale
+    return result
 
 
 def _factors(spec: TensorSpec, rank: int) -> tuple[Any, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from edge_sdk.engines.base import Engine
 from edge_sdk.errors import EngineError, EngineNotInstalled
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["clear_cache", "engine_versions", "engines", "engines_for", "find_engine"]
 
@@ -24,6 +27,8 @@ _NEVER_UNASKED = frozenset({"simulated"})
 
 @functools.cache
 def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
@@ -37,7 +42,7 @@ def _load(name: str) -> Engine:
 
 
 def engines() -> dict[str, Engine]:
-    """All engines by name, installed or not. A plug-in that cannot be imported is left out with a warning in the log."""
+    """All engines by name, installed or not. One that cannot be imported is left out, and the log says so."""
     found = {}
     for name in _entry_points():
         try:

@@ -67,7 +67,7 @@ class StatefulRunner(Runner):
 
     def _named_sizes(self, feeds: Mapping[str, Any]) -> dict[str, int]:
         """Sizes that the fed arrays give to the model's named dimensions ("batch")."""
-        sizes = {}
+        sizes: dict[str, int] = {}
         for spec in self.inputs:
             value = feeds.get(spec.name)
             if spec.shape is not None and isinstance(value, np.ndarray) and value.ndim == len(spec.shape):

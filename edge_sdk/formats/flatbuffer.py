@@ -20,8 +20,9 @@ from edge_sdk.formats.tflite_schema import TABLES, UNIONS
 __all__ = ["FlatBuffer", "Table"]
 
 MAX_DEPTH = 64
-MAX_TABLES = 1_000_000
-"""Limits of the C++ verifier. Many offsets may lead to one table, so the size of the file does not bound the work."""
+"""How deep tables may nest: the limit of the C++ verifier."""
+MAX_NUMBERS = 16_000_000
+"""How many numbers of vectors may be read as Python objects; real files hold scales and shapes there, no weights."""
 
 _SCALARS = {
     "bool": ("<?", 1), "byte": ("<b", 1), "ubyte": ("<B", 1), "short": ("<h", 2), "ushort": ("<H", 2), "int": ("<i", 4),
@@ -80,7 +81,12 @@ class FlatBuffer:
         self.content = content
         self.size = len(content)
         self.name = name
-        self._tables = 0
+        # Many offsets may lead to one table, string or vector. So that a small file makes little work, what is followed
+        # may add up to no more than a file of this size could hold without sharing, and some.
+        self._tables_left = 1_000 + len(content) // 4
+        self._numbers_left = min(1_000 + len(content), MAX_NUMBERS)
+        self._text_left = 100_000 + len(content)
+        self._vtables: dict[tuple[int, str], tuple[int, tuple[int, ...]]] = {}
 
     def damaged(self, at: int, what: str) -> DamagedModel:
         """The error for contradictory bytes at offset `at`."""
@@ -122,22 +128,46 @@ class FlatBuffer:
         start, count = self.vector(at, 1, what)
         if start + count >= self.size or self.content[start + count]:
             raise self.damaged(at, f"{what} has no end")
+        self._text_left -= count
+        if self._text_left < 0:
+            raise self.damaged(at, "strings that share endlessly")
         return bytes(self.content[start : start + count]).decode("utf-8", "backslashreplace")
+
+    def take_numbers(self, at: int, count: int) -> None:
+        """Counts numbers read. Raises DamagedModel beyond what such a file can hold."""
+        self._numbers_left -= count
+        if self._numbers_left < 0:
+            raise self.damaged(at, "vectors that share endlessly")
+
+    def vtable(self, at: int, kind: str) -> tuple[int, tuple[int, ...]]:
+        """Size of the tables that use the vtable at `at`, and where in them each field lies (0: nowhere)."""
+        known = self._vtables.get((at, kind))
+        if known is None:
+            self.span(at, 4, 2, f"vtable of {kind}")
+            vtable_size, table_size = struct.unpack_from("<HH", self.content, at)
+            if vtable_size < 4 or vtable_size % 2:
+                raise self.damaged(at, f"the vtable of {kind} has {vtable_size} bytes")
+            self.span(at, vtable_size, 2, f"vtable of {kind}")
+            # Of slots that this schema does not know yet nothing is asked.
+            slots = min(vtable_size // 2 - 2, len(TABLES.get(kind, "").split()))
+            fields = struct.unpack_from(f"<{slots}H", self.content, at + 4)
+            if any(offset and (offset < 4 or offset >= table_size) for offset in fields):
+                raise self.damaged(at, f"a field of {kind} lies outside of its table")
+            known = self._vtables[at, kind] = table_size, fields
+        return known
 
     def verify(self) -> None:
         """Follows everything the schema knows from the root `Model` table. Raises DamagedModel."""
-        self._tables = 0
         self._verify(self.root("Model"), 1)
 
     def _verify(self, table: Table, depth: int) -> None:
-        self._tables += 1
-        if self._tables > MAX_TABLES or depth > MAX_DEPTH:
-            raise self.damaged(table.position, f"more than {MAX_TABLES} tables or {MAX_DEPTH} levels")
-        for slot in table.slots.values():
-            at = table.field(slot)
-            if at is None or slot.kind == "scalar":
-                continue
-            if slot.kind == "numbers":
+        self._tables_left -= 1
+        if self._tables_left < 0 or depth > MAX_DEPTH:
+            raise self.damaged(table.position, "tables that share or nest endlessly")
+        for slot in table.present():
+            if slot.kind == "scalar":
+                table.field(slot)
+            elif slot.kind == "numbers":
                 table.numbers_span(slot.name)
             elif slot.kind == "string":
                 table.string(slot.name)
@@ -161,16 +191,12 @@ class Table:
         self.slots = _slots(kind)
         file.span(position, 4, 4, kind)
         vtable = position - int(struct.unpack_from("<i", file.content, position)[0])
-        file.span(vtable, 4, 2, f"vtable of {kind}")
-        vtable_size, table_size = struct.unpack_from("<HH", file.content, vtable)
-        if vtable_size < 4 or vtable_size % 2:
-            raise file.damaged(vtable, f"the vtable of {kind} has {vtable_size} bytes")
-        file.span(vtable, vtable_size, 2, f"vtable of {kind}")
+        table_size, self._fields = file.vtable(vtable, kind)
         file.span(position, table_size, 4, kind)
-        self._fields = struct.unpack_from(f"<{vtable_size // 2 - 2}H", file.content, vtable + 4)
-        for offset in self._fields:
-            if offset and (offset < 4 or offset >= table_size):
-                raise file.damaged(vtable, f"a field of {kind} lies outside of its table")
+
+    def present(self) -> Iterator[Slot]:
+        """The slots known to the schema that this table fills."""
+        return (slot for slot in self.slots.values() if slot.index < len(self._fields) and self._fields[slot.index])
 
     def field(self, slot: Slot) -> int | None:
         """Where the field lies, with room for what it holds; None where it is absent."""
@@ -220,6 +246,7 @@ class Table:
     def numbers(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         """A vector of numbers, as a view of the file."""
         start, count = self.numbers_span(name)
+        self.file.take_numbers(start, count)
         dtype = np.dtype(_SCALARS[self.slots[name].of][0])
         return np.frombuffer(self.file.content, dtype, count, start) if count else np.empty(0, dtype)
 

@@ -118,15 +118,15 @@ MAGIC: tuple[tuple[int, bytes, str], ...] = (
 """(offset, bytes, key of FOREIGN)."""
 
 SUFFIXES = {
-    ".pt": "pytorch", ".pth": "pytorch", ".ckpt": "pytorch", ".bin": "", ".pt2": "torch-export", ".pte": "executorch",
-    ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".pb": "tensorflow", ".pbtxt": "tensorflow", ".ms": "mindspore",
-    ".mindir": "mindspore", ".mlmodel": "coreml", ".mlpackage": "coreml", ".mlmodelc": "coreml", ".engine": "tensorrt",
-    ".plan": "tensorrt", ".trt": "tensorrt", ".param": "ncnn", ".mnn": "mnn", ".rknn": "rknn", ".hef": "hailo",
-    ".dlc": "qnn", ".safetensors": "safetensors", ".gguf": "gguf", ".ggml": "gguf", ".ort": "ort", ".xml": "openvino",
-    ".pdmodel": "paddle", ".pdiparams": "paddle", ".caffemodel": "caffe", ".prototxt": "caffe", ".weights": "darknet",
-    ".cfg": "darknet", ".pkl": "sklearn", ".pickle": "sklearn", ".joblib": "sklearn", ".onnxtxt": "onnx-text",
-    ".textproto": "onnx-text", ".edge": "bundle", ".task": "task", ".zip": "zip", ".gz": "gzip", ".tgz": "gzip",
-    ".tar": "tar", ".npy": "numpy", ".npz": "numpy", ".so": "library",
+    ".pt": "pytorch", ".pth": "pytorch", ".ckpt": "pytorch", ".pt2": "torch-export", ".pte": "executorch",
+    ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".pb": "tensorflow", ".pbtxt": "tensorflow",
+    ".ms": "mindspore", ".mindir": "mindspore", ".mlmodel": "coreml", ".mlpackage": "coreml", ".mlmodelc": "coreml",
+    ".engine": "tensorrt", ".plan": "tensorrt", ".trt": "tensorrt", ".param": "ncnn", ".mnn": "mnn", ".rknn": "rknn",
+    ".hef": "hailo", ".dlc": "qnn", ".safetensors": "safetensors", ".gguf": "gguf", ".ggml": "gguf", ".ort": "ort",
+    ".xml": "openvino", ".pdmodel": "paddle", ".pdiparams": "paddle", ".caffemodel": "caffe", ".prototxt": "caffe",
+    ".weights": "darknet", ".cfg": "darknet", ".pkl": "sklearn", ".pickle": "sklearn", ".joblib": "sklearn",
+    ".onnxtxt": "onnx-text", ".textproto": "onnx-text", ".edge": "bundle", ".task": "task", ".zip": "zip",
+    ".gz": "gzip", ".tgz": "gzip", ".npy": "numpy", ".npz": "numpy", ".so": "library", ".tar": "tar",
 }  # fmt: skip
 """Key of FOREIGN by suffix, for files whose content does not tell."""
 

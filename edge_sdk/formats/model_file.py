@@ -42,6 +42,8 @@ class ModelFile:
         self._fingerprint = ""
         self._checked = False
         self._info: ModelInfo | None = None
+        self._onnx: onnx_reader.Model | None = None
+        self._tflite: tflite_reader.Model | None = None
         self._stamp: tuple[int, int] | None = None
         self.size_bytes = len(self.content())
         self.format = detect_format(self.content(), name)
@@ -133,6 +135,7 @@ class ModelFile:
     def close(self) -> None:
         """Gives the mapped memory back as soon as nobody reads it. Idempotent; what was read stays known."""
         with self._lock:
+            self._onnx = self._tflite = None  # they may refer to the memory
             mapped, self._mapped = self._mapped, None
             if mapped is not None:
                 # Somebody still reads: the memory goes with the last view of it.
@@ -140,14 +143,18 @@ class ModelFile:
                     mapped.close()
 
     def _read_onnx(self) -> onnx_reader.Model:
-        from edge_sdk.formats.onnx_reader import read_model
+        if self._onnx is None:
+            from edge_sdk.formats.onnx_reader import read_model
 
-        return read_model(self.content(), self.name)
+            self._onnx = read_model(self.content(), self.name)
+        return self._onnx
 
     def _read_tflite(self) -> tflite_reader.Model:
-        from edge_sdk.formats.tflite_reader import read_model
+        if self._tflite is None:
+            from edge_sdk.formats.tflite_reader import read_model
 
-        return read_model(self.content(), self.name)
+            self._tflite = read_model(self.content(), self.name)
+        return self._tflite
 
     def _map(self) -> None:
         path = self.path

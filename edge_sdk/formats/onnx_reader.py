@@ -13,6 +13,9 @@ from edge_sdk.tensors import TensorSpec
 
 __all__ = ["Attribute", "Function", "Graph", "Model", "Node", "Tensor", "read_model"]
 
+_MAX_KEPT = 1024
+"""Lists of numbers longer than this many bytes are counted, not kept: they are weights, not settings."""
+
 
 @dataclass(slots=True)
 class Tensor:
@@ -230,6 +233,8 @@ class _Reader:
                     attribute.graphs.append(self.graph(part, depth + 1))
                 case 7:
                     attribute.count += wire.count_fixed(part, 4, "attribute value")
+                case 8 if part[1] == LENGTH and part[3] - part[2] > _MAX_KEPT:
+                    attribute.count += wire.count_varints(part, "attribute value")
                 case 8:
                     attribute.ints += wire.integers(part, "attribute value")
                 case 20:
@@ -246,7 +251,7 @@ class _Reader:
         for part in wire.fields(item[2], item[3]):
             match part[0]:
                 case 1:
-                    tensor.dims += wire.integers(part, "tensor dims")
+                    self._dims(tensor.dims, part)
                 case 2:
                     tensor.data_type = wire.signed(part, "tensor data_type")
                 case 3:
@@ -285,8 +290,13 @@ class _Reader:
                     self._once(sparse.indices, part, "indices tensor")
                     sparse.indices = self._tensor(part, depth + 1)
                 case 3:
-                    sparse.dims += wire.integers(part, "sparse tensor dims")
+                    self._dims(sparse.dims, part)
         return sparse
+
+    def _dims(self, dims: list[int], item: Field) -> None:
+        if len(dims) > _MAX_KEPT or (item[1] == LENGTH and item[3] - item[2] > _MAX_KEPT):
+            raise self.wire.damaged(item[4], "a tensor of absurd rank")
+        dims += self.wire.integers(item, "tensor dims")
 
     def _value(self, item: Field, depth: int) -> TensorSpec:
         wire, name, spec = self._enter(item, depth, "value"), "", None

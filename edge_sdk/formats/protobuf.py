@@ -18,7 +18,7 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 WIRE_NAMES = {VARINT: "varint", FIXED64: "64 bits", LENGTH: "length-delimited", FIXED32: "32 bits"}
 MAX_DEPTH = 100
 """How deep messages may nest: the limit of protobuf's own C++ parser, so what it would refuse is refused here."""
-MAX_MESSAGES = 2_000_000
+MAX_MESSAGES = 1_000_000
 """How many messages one file may hold; the largest published models have some hundred thousand."""
 
 Field = tuple[int, int, int, int, int]
@@ -122,7 +122,7 @@ class Wire:
         return field[2] - (1 << 64) if field[2] >> 63 else field[2]
 
     def integers(self, field: Field, what: str) -> list[int]:
-        """A repeated int64 field, packed or one element of it."""
+        """A repeated int64 field, packed or one element of it. Meant for short ones: each number becomes an object."""
         if field[1] == VARINT:
             return [self.signed(field, what)]
         self.expect(field, LENGTH, what)

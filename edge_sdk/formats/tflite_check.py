@@ -54,6 +54,7 @@ class _Checker:
             raise self.damaged(f"signature {key!r} runs subgraph {subgraph} of {len(self.model.subgraphs)}")
 
     def _graph(self, graph: SubGraph) -> None:
+        """Checks the indices in a subgraph."""
         count = len(graph.tensors)
         title = f"subgraph {graph.name!r}"
         for tensor in graph.tensors:
@@ -62,6 +63,8 @@ class _Checker:
                 raise self.damaged(
                     f"{_title(tensor)} lies in buffer {tensor.buffer} of {len(self.model.buffers)}", tensor.at
                 )
+            if any(not -1 <= index < count for index in tensor.scale_tensors):
+                raise self.damaged(f"{_title(tensor)} has its scales in tensors {tensor.scale_tensors}", tensor.at)
         for kind, indices in (("input", graph.inputs), ("output", graph.outputs)):
             for index in indices:
                 if not 0 <= index < count:
@@ -99,9 +102,7 @@ class _Checker:
         if tensor.dtype.startswith("type "):
             raise self.damaged(f"{title} has element {tensor.dtype}, which the schema does not define", tensor.at)
         signature = tensor.signature
-        if signature and (
-            len(signature) != rank or any(s not in (-1, d) for s, d in zip(signature, tensor.shape, strict=True))
-        ):
+        if signature and len(signature) != rank:
             raise self.damaged(f"{title} has shape {list(tensor.shape)} but signature {list(signature)}", tensor.at)
         self._quantization(tensor, title)
         stored = self.model.buffers[tensor.buffer].size if tensor.buffer else 0
@@ -122,7 +123,8 @@ class _Checker:
             if tensor.shape[tensor.axis] != scales:
                 size = tensor.shape[tensor.axis]
                 raise self.damaged(f"{title} has {scales} scales along axis {tensor.axis} of size {size}", tensor.at)
-        if not all(math.isfinite(scale) and scale >= 0 for scale in tensor.scales):
+        # The sum is no finite number where any of them is none.
+        if scales and not (math.isfinite(sum(tensor.scales)) and min(tensor.scales) >= 0):
             raise self.damaged(f"{title} has a scale that is negative or no number", tensor.at)
 
 

@@ -32,6 +32,8 @@ class Tensor:
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
     axis: int = 0
+    scale_tensors: tuple[int, ...] = ()
+    """Tensors that hold scales and zero points of blocks."""
 
     @property
     def elements(self) -> int:
@@ -42,9 +44,10 @@ class Tensor:
         """What a caller sees of it."""
         shape = self.signature if self.signature is not None and len(self.signature) == len(self.shape) else self.shape
         quantization = None
-        if self.scales and len(self.scales) == len(self.zero_points):
-            axis = self.axis if len(self.scales) > 1 else None
-            quantization = Quantization(self.scales, self.zero_points, axis)
+        if self.scales and self.zero_points:
+            several = len(self.scales) > 1
+            zero_points = self.zero_points * len(self.scales) if len(self.zero_points) == 1 else self.zero_points
+            quantization = Quantization(self.scales, zero_points, self.axis if several else None)
         return TensorSpec(self.name, self.dtype, tuple(d if d >= 0 else None for d in shape), quantization=quantization)
 
 
@@ -200,6 +203,10 @@ def _tensor(table: Table) -> Tensor:
         tensor.scales = tuple(quantization.numbers("scale").tolist())
         tensor.zero_points = _integers(quantization, "zero_point")
         tensor.axis = quantization.integer("quantized_dimension")
+        if quantization.union_kind("details") in ("BlockwiseQuantization", "MultiAxisQuantization"):
+            details = quantization.table("details")
+            assert details is not None
+            tensor.scale_tensors = details.integer("scales"), details.integer("zero_points")
     return tensor
 
 

@@ -6,4 +6,15 @@ from edge_sdk.planner.choosing import OBJECTIVES, Choice, Wish, choose
 from edge_sdk.planner.measuring import Comparison, compare
 from edge_sdk.planner.plan import Candidate, Figures, Placement, Plan
 
-__all__ = ["OBJECTIVES", "Candidate", "Choice", "Comparison", "Figures", "Placement", "Plan", "Wish", "choose", "compare"]
+__all__ = [
+    "OBJECTIVES",
+    "Candidate",
+    "Choice",
+    "Comparison",
+    "Figures",
+    "Placement",
+    "Plan",
+    "Wish",
+    "choose",
+    "compare",
+]

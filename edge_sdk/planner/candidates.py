@@ -35,13 +35,15 @@ def placements(device: Device, usable_cpus: Sequence[int], power_mode: str = "ba
 
 def _groups(clusters: Sequence[Cluster], usable: tuple[int, ...], power_mode: str) -> list[tuple[str, tuple[int, ...]]]:
     by_role: dict[str, list[int]] = {}
+    groups: list[tuple[str, tuple[int, ...]]]
     for cluster in clusters:
         allowed = sorted(set(cluster.cpus) & set(usable))
         if allowed:
             by_role.setdefault(cluster.role, []).extend(allowed)
     if len(by_role) < 2:
         return [("all", usable)]
-    roles = [(role, tuple(sorted(by_role[role]))) for role in ("big", "mid", "little") if role in by_role]
+    order: tuple[str, ...] = ("big", "mid", "little")
+    roles = [(role, tuple(sorted(by_role[role]))) for role in order if role in by_role]
     if power_mode == "efficiency":
         return roles[::-1][:1]
     combined = tuple(sorted(cpu for role, cpus in roles if role != "little" for cpu in cpus))

@@ -254,7 +254,7 @@ class _Choosing:
                 "model": self.model.fingerprint,
                 "engines": str(sorted((name, engine.version()) for name, engine in self.engines.items())),
                 "wish": f"{wish.objective} {wish.power_mode} {shapes}",
-                "options": f"{options.initializer_inputs} {options.custom_ops} {sorted(options.accelerator_options.items())}",
+                "options": f"{options.initializer_inputs} {options.custom_ops}",
             }
         )
 

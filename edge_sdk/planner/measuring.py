@@ -1,7 +1,7 @@
 """Measuring one candidate against another, on a noisy machine, within a budget.
 
-Both are loaded, never more than two at a time, and take turns in blocks (A B, B A, …). An engine's idle workers spin for
-a while and take the other's cores, so every block begins with runs that are thrown away until the other's have settled.
+Both are loaded, never more than two at a time, and take turns in blocks (A B, B A, …). An engine's idle workers spin
+for a while and take the other's cores, so every block begins with runs that are thrown away until these have settled.
 What counts is the ratio of the medians within each pair of blocks: drift of the machine falls out of it.
 """
 
@@ -44,7 +44,7 @@ class Comparison:
         return statistics.median(self.ratios)
 
     def second_wins(self, margin: float) -> bool:
-        """Whether the second is faster by `margin` (0.03 for 3 %) in the median and in at least two thirds of the pairs."""
+        """Whether the second is faster by `margin` (0.03 is 3 %) in the median, and faster in two thirds of the pairs."""
         if len(self.ratios) < 2:
             return False
         below = sum(ratio < 1 - margin / 2 for ratio in self.ratios)

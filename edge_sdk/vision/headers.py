@@ -53,7 +53,7 @@ def read_header(data: bytes) -> PictureHeader:
         raise BadHeader("the file is empty")
     try:
         header = _read(data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         raise BadHeader("truncated within its header") from None
     if header.width <= 0 or header.height <= 0:
         raise BadHeader(f"its header claims {header.width}x{header.height} pixels")

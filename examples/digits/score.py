@@ -1,6 +1,6 @@
 """Scores the digits network on the pictures it has never seen.
 
-    python examples/digits/score.py FOLDER
+python examples/digits/score.py FOLDER
 """
 
 import sys

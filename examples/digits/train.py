@@ -2,7 +2,7 @@
 
     python examples/digits/train.py --out FOLDER [--epochs 25]
 
-Writes FOLDER/digits.onnx, labels.txt, held_out.npz (360 pictures the network has never seen) and pictures/ (20 of them).
+Writes FOLDER/digits.onnx, labels.txt, held_out.npz (360 digits the network has never seen) and pictures/ (20 of them).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fetches the data of ONNX's own backend tests (node, simple, light) from the last wheel of `onnx` that carries them.
 
-    python tests/backend/fetch.py FOLDER
+python tests/backend/fetch.py FOLDER
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ def fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # Any wheel will do, whatever machine this is: only its data are used.
         platform = ("--platform", "manylinux2014_x86_64", "--python-version", "3.11", "--only-binary", ":all:")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *platform, "-d", scratch, REQUIREMENT]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            *platform,
+            "-d",
+            scratch,
+            REQUIREMENT,
+        ]
         subprocess.run(command, check=True)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:

@@ -1,0 +1,297 @@
+"""Proof that an accelerator works: a small model runs there, in a child process that may hang or crash.
+
+Drivers hang, abort and fall back to the CPU without a word, so finding one proves nothing. The child loads a model of
+one convolution on the accelerator alone, checks where the engine ran it, and compares the result with the CPU's. The
+verdict is kept for the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.device.facts import Accelerator
+from edge_sdk.errors import StorageError
+from edge_sdk.storage import cache_folder, write_whole
+
+__all__ = ["prove", "recall"]
+
+_log = logging.getLogger(__name__)
+
+_KEPT_BYTES = 64 * 1024
+"""How much of what the child writes is kept, from its end: a driver may write without end."""
+
+_DOUBT_S = 24 * 3600
+"""How long a failure is believed. A passing cause (load, a loose plug) must not rule an accelerator out for ever."""
+
+_DRIVER_SETTINGS = ("LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_RUNTIME_DIR", "CUDA_VISIBLE_DEVICES")
+"""Environment variables that decide which driver is met."""
+
+_ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)[^\n]*adapterType=([^\n]+)")
+_LOG_PREFIX = re.compile(r"^(?:[A-Z]+: )?(?:[IWEF]\d{4} [^\]]*\] |\[[^\]]*\] )?")
+_COMPLAINT = re.compile(r"^(?:ERROR|E\d{4}|F\d{4}|.*(?:[Ff]ailed|[Ee]rror|Abort|terminate called)).*$", re.MULTILINE)
+
+
+def prove(
+    accelerators: Iterable[Accelerator],
+    *,
+    timeout_s: float = 30.0,
+    cache: bool = True,
+    retry: bool = False,
+    fingerprint: str | None = None,
+) -> tuple[Accelerator, ...]:
+    """Runs a small model on each accelerator that is present, one after the other.
+
+    Args:
+        accelerators: as `find_accelerators` returns them.
+        timeout_s: how long one child may take, in seconds; then it is killed.
+        cache: whether verdicts are kept and believed: a success until the device, the engine or the driver changes, a
+            failure for a day.
+        retry: try again what failed before.
+        fingerprint: of the device; probed where None.
+
+    Returns:
+        The same accelerators in the same order. `usable` is True or False with the reason in `why`; it stays None
+        where the accelerator is not present, or where no model that it could run is at hand.
+    """
+    given = tuple(accelerators)
+    if cache and fingerprint is None and any(accelerator.present for accelerator in given):
+        fingerprint = _this_device()
+    return tuple(_prove_one(accelerator, timeout_s, cache, retry, fingerprint or "") for accelerator in given)
+
+
+def recall(accelerators: Iterable[Accelerator], fingerprint: str) -> tuple[Accelerator, ...]:
+    """The accelerators with the verdicts that earlier proofs kept. Starts nothing."""
+    return tuple(_with(a, _read(_verdict_file(a, fingerprint))) if a.present else a for a in accelerators)
+
+
+def _this_device() -> str:
+    from edge_sdk.device import probe
+
+    return probe().fingerprint
+
+
+class _Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    usable: bool | None
+    why: str
+    at_s: float = 0.0
+    """Wall clock, as the verdict outlives the process."""
+
+
+def _with(accelerator: Accelerator, verdict: _Verdict | None) -> Accelerator:
+    if verdict is None:
+        return accelerator
+    return msgspec.structs.replace(accelerator, usable=verdict.usable, why=verdict.why)
+
+
+def _prove_one(accelerator: Accelerator, timeout_s: float, cache: bool, retry: bool, fingerprint: str) -> Accelerator:
+    if not accelerator.present:
+        return accelerator
+    kept_file = _verdict_file(accelerator, fingerprint) if cache else None
+    verdict = _read(kept_file)
+    if verdict is None or (retry and not verdict.usable):
+        verdict = _run_child(accelerator, timeout_s)
+        _keep(kept_file, verdict)
+    return _with(accelerator, verdict)
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def _verdict_file(accelerator: Accelerator, fingerprint: str) -> Path | None:
+    parts = [fingerprint, accelerator.engine, _engine_version(accelerator.engine), accelerator.name, os.uname().release]
+    parts += [f"{variable}={os.environ.get(variable, '')}" for variable in _DRIVER_SETTINGS]
+    parts += [_library_state(word) for word in (accelerator.name, *accelerator.why.split()) if "/" in word]
+    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+    try:
+        return cache_folder("proofs") / f"{digest[:32]}.json"
+    except StorageError as error:
+        _log.debug("verdicts are not kept: %s", error)
+        return None
+
+
+def _library_state(path: str) -> str:
+    """Changes when the library at `path` is replaced."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return path
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+def _engine_version(name: str) -> str:
+    from edge_sdk.engines.registry import find_engine
+
+    try:
+        return find_engine(name).version() or ""
+    except Exception as error:  # noqa: BLE001 - a foreign plug-in may raise anything
+        _log.debug("version of engine %r: %s", name, error)
+        return ""
+
+
+def _read(path: Path | None) -> _Verdict | None:
+    if path is None:
+        return None
+    try:
+        verdict = msgspec.json.decode(path.read_bytes(), type=_Verdict)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if verdict.usable or 0 <= time.time() - verdict.at_s < _DOUBT_S:
+        return verdict
+    return None
+
+
+def _keep(path: Path | None, verdict: _Verdict) -> None:
+    if path is None or verdict.usable is None:
+        return
+    try:
+        write_whole(path, msgspec.json.encode(verdict))
+    except StorageError as error:
+        _log.debug("verdict is not kept: %s", error)
+
+
+# --- the child --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Said:
+    """What the child wrote, and how it ended: its exit code, or None where it had to be killed."""
+
+    out: bytes
+    err: bytes
+    code: int | None
+
+
+def _run_child(accelerator: Accelerator, timeout_s: float) -> _Verdict:
+    at_s = time.time()
+    if not sys.executable:
+        return _Verdict(None, "this process has no Python interpreter to start a child with", at_s)
+    package_root = str(Path(__file__).resolve().parents[2])
+    code = f"import sys; sys.path.append({package_root!r}); from edge_sdk.engines.proof_child import main; main()"
+    task = json.dumps({"engine": accelerator.engine, "name": accelerator.name, "kind": accelerator.kind})
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, task],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # so that helpers which a driver starts die with it
+        )
+    except OSError as error:
+        return _Verdict(None, f"no child process can be started: {error.strerror}", at_s)
+    with child:
+        try:
+            said = _watch(child, timeout_s)
+        finally:
+            _kill(child)
+    return msgspec.structs.replace(_judge(said, timeout_s), at_s=at_s)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # all gone already
+    child.wait()
+
+
+def _watch(child: subprocess.Popen[bytes], timeout_s: float) -> _Said:
+    """Reads both pipes until the child ends or its time is up, keeping the last part of each."""
+    kept = {child.stdout: b"", child.stderr: b""}
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for pipe in kept:
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            ended = child.poll() is not None
+            if left <= 0 and not ended:
+                break
+            # A grandchild may hold the pipes open after the child's end, so then only what is there already is read.
+            events = selector.select(0 if ended else min(left, 0.1))
+            if ended and not events:
+                break
+            for key, _ in events:
+                content = os.read(key.fd, 65536)
+                if not content:
+                    selector.unregister(key.fileobj)
+                kept[key.fileobj] = (kept[key.fileobj] + content)[-_KEPT_BYTES:]  # type: ignore[index]
+    return _Said(kept[child.stdout], kept[child.stderr], _wait(child, deadline))
+
+
+def _wait(child: subprocess.Popen[bytes], deadline: float) -> int | None:
+    try:
+        return child.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _judge(said: _Said, timeout_s: float) -> _Verdict:
+    stage = "starting"
+    for line in said.out.splitlines():
+        message = _message(line)
+        if "stage" in message:
+            stage = str(message["stage"])
+        elif "why" in message:
+            usable = message.get("usable")
+            why = str(message["why"]) + _adapter(said.err)
+            if usable is False:
+                why += _complaint(said.err, why)
+            return _Verdict(usable if isinstance(usable, bool) else None, _one_line(why))
+    if said.code is None:
+        return _Verdict(False, f"did not end within {timeout_s:g} s while {stage}; the child process was killed")
+    if said.code < 0:
+        return _Verdict(False, _one_line(f"crashed ({_signal_name(-said.code)}) while {stage}{_complaint(said.err)}"))
+    return _Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err)}"))
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _adapter(err: bytes) -> str:
+    found = _ADAPTER.search(err.decode(errors="replace"))
+    if found is None:
+        return ""
+    software = "software" in found[2].lower() or "cpu" in found[2].lower()
+    return f"; adapter {found[1].strip()}" + (", which is software and computes on the CPU cores" if software else "")
+
+
+def _complaint(err: bytes, known: str = "") -> str:
+    """The last line of the child's stderr that sounds like a reason."""
+    lines = [line.strip() for line in _COMPLAINT.findall(err.decode(errors="replace"))]
+    for line in reversed(lines):
+        line = _LOG_PREFIX.sub("", line)
+        if line and line not in known and not line.endswith(("]", ":")):
+            return f": {line[:200]}"
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:600]

@@ -1,0 +1,270 @@
+"""The engine's default stands until something beats it clearly; the plan tells why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_sdk.device.facts import Cluster, Device
+from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
+from edge_sdk.errors import EngineError, InputError
+from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.metrics import Histogram
+from edge_sdk.planner import Plan, Wish, choose, measuring
+from edge_sdk.planner.candidates import candidates, placements
+from edge_sdk.planner.measuring import compare
+from edge_sdk.planner.plan import Placement, ranges
+from edge_sdk.tensors import TensorSpec
+
+models = pytest.importorskip("tests.models")
+
+
+def cluster(key: str, role: str, *cpus: int) -> Cluster:
+    return Cluster(id=key, role=role, core=None, cpus=cpus, online=cpus, siblings=tuple((c,) for c in cpus))
+
+
+def device(*clusters: Cluster, quota: float | None = None) -> Device:
+    cpus = tuple(sorted(cpu for c in clusters for cpu in c.cpus))
+    return Device(
+        name="test", arch="aarch64", bits=64, clusters=clusters, usable_cpus=cpus, cpu_quota=quota, fingerprint="f"
+    )
+
+
+ALIKE = device(cluster("0", "big", 0, 1, 2, 3))
+BIG_LITTLE = device(cluster("0", "big", 4, 5, 6, 7), cluster("1", "little", 0, 1, 2, 3))
+THREE = device(cluster("0", "big", 7), cluster("1", "mid", 4, 5, 6), cluster("2", "little", 0, 1, 2, 3))
+
+
+class Clock:
+    """Time that passes only when a simulated request takes it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Timed(Engine):
+    """An engine whose requests take as long as a table says, on a clock of its own."""
+
+    formats = frozenset({"onnx"})
+    native = False
+
+    def __init__(self, clock: Clock, ms: Mapping[int | None, float], name: str = "timed", load_ms: float = 1.0) -> None:
+        self.clock, self.ms, self.name, self.load_ms = clock, ms, name, load_ms
+        self.open: list[int | None] = []
+        self.most_open = 0
+
+    def version(self) -> str | None:
+        return "1"
+
+    def load(self, model: ModelFile, options: LoadOptions) -> Runner:
+        if options.threads not in self.ms:
+            raise EngineError(f"no figure for {options.threads} threads")
+        self.clock.now += self.load_ms / 1e3
+        self.open.append(options.threads)
+        self.most_open = max(self.most_open, len(self.open))
+        return TimedRunner(self, options)
+
+
+class TimedRunner(Runner):
+    def __init__(self, engine: Timed, options: LoadOptions) -> None:
+        self._engine, self.options = engine, options
+        self.engine, self.model, self.queue = engine.name, "m.onnx", Histogram()
+        self.inputs = self.outputs = (TensorSpec("x", "float32", (1,)),)
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        self._engine.clock.now += self._engine.ms[self.options.threads] / 1e3
+        return {"x": np.zeros(1, np.float32)}
+
+    def placement(self) -> PlacementReport:
+        return PlacementReport((), (), False)
+
+    def close(self) -> None:
+        self._engine.open.remove(self.options.threads)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("time.perf_counter", made)
+    return made
+
+
+@pytest.fixture
+def file() -> ModelFile:
+    return open_model(models.onnx_add())
+
+
+@pytest.fixture(autouse=True)
+def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_sdk.planner.choosing.usable_cpus", lambda: (0, 1, 2, 3))
+
+
+def test_the_clearly_fastest_thread_count_is_chosen_and_the_table_tells(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})
+    choice = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
+    assert choice.plan.placement.threads == 2
+    assert choice.plan.measured is not None
+    assert choice.plan.measured.latency_ms == pytest.approx(2.0)
+    assert "best of 3 measured" in choice.plan.reason
+    assert [c.placement.threads for c in choice.plan.candidates] == [None, 2, 1]
+    assert all(c.measured is not None and c.reason for c in choice.plan.candidates)
+    assert choice.runner is not None
+    assert engine.open == [2]  # the winner stays open, the others are closed
+    assert engine.most_open == 2
+
+
+def test_a_small_difference_leaves_the_engines_default(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {None: 4.0, 2: 3.9, 1: 3.95})
+    plan = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
+    assert plan.placement == Placement()
+    assert "none of 2 others was clearly faster" in plan.reason
+
+
+def test_the_budget_is_kept_and_what_was_left_out_says_so(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {None: 40.0, 2: 20.0, 1: 30.0}, load_ms=100)
+    plan = choose(file, ALIKE, [engine], Wish(budget_s=0.5), LoadOptions()).plan
+    assert plan.planning_ms < 1500
+    assert any("budget was spent" in candidate.reason for candidate in plan.candidates)
+
+
+def test_a_budget_of_zero_measures_nothing(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {})
+    choice = choose(file, ALIKE, [engine], Wish(budget_s=0), LoadOptions())
+    assert choice.runner is None
+    assert choice.plan.measured is None
+    assert "not measured" in choice.plan.reason
+
+
+def test_the_second_plan_comes_from_the_cache_and_changes_with_the_device(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})
+    first = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
+    again = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
+    assert again.plan.cached
+    assert again.runner is None
+    assert again.plan.placement == first.placement
+    other = msgspec.structs.replace(ALIKE, fingerprint="another")
+    assert not choose(file, other, [engine], Wish(budget_s=5), LoadOptions()).plan.cached
+
+
+def test_the_faster_of_two_engines_is_chosen(clock: Clock, file: ModelFile) -> None:
+    slow = Timed(clock, {None: 4.0, 2: 4.0, 1: 4.0}, "slow")
+    fast = Timed(clock, {None: 2.0, 2: 2.0, 1: 2.0}, "fast")
+    assert choose(file, ALIKE, [slow, fast], Wish(budget_s=5), LoadOptions()).plan.engine == "fast"
+
+
+def test_an_engine_that_does_not_load_the_model_leaves_it_to_the_next(clock: Clock, file: ModelFile) -> None:
+    broken, good = Timed(clock, {}, "broken"), Timed(clock, {None: 2.0, 2: 3.0, 1: 3.0}, "good")
+    plan = choose(file, ALIKE, [broken, good], Wish(budget_s=5), LoadOptions()).plan
+    assert plan.engine == "good"
+    assert all("cannot load" in c.reason for c in plan.candidates if c.engine == "broken")
+    with pytest.raises(EngineError, match="no figure"):
+        choose(file, ALIKE, [broken], Wish(budget_s=5), LoadOptions())
+
+
+def test_threads_given_by_the_caller_are_kept(clock: Clock, file: ModelFile) -> None:
+    plan = choose(file, ALIKE, [Timed(clock, {3: 1.0})], Wish(), LoadOptions(threads=3)).plan
+    assert plan.placement.threads == 3
+    assert plan.reason == "given by the caller"
+
+
+def test_a_missed_latency_is_said(clock: Clock, file: ModelFile) -> None:
+    engine = Timed(clock, {None: 4.0, 2: 4.0, 1: 4.0})
+    plan = choose(file, ALIKE, [engine], Wish(budget_s=5, max_latency_ms=3), LoadOptions()).plan
+    assert "misses max_latency_ms=3" in plan.reason
+
+
+@pytest.mark.parametrize("wish", [{"objective": "speed"}, {"power_mode": "turbo"}, {"budget_s": -1.0}])
+def test_a_wish_that_makes_no_sense_is_refused(wish: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        Wish(**wish)
+
+
+def test_a_plan_has_a_json_form_that_reads_back(clock: Clock, file: ModelFile) -> None:
+    plan = choose(file, ALIKE, [Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})], Wish(budget_s=5), LoadOptions()).plan
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+def test_threads_never_outnumber_the_cpus_they_run_on() -> None:
+    for machine in (ALIKE, BIG_LITTLE, THREE):
+        for placement in placements(machine, machine.usable_cpus):
+            assert placement.threads is not None
+            assert placement.threads <= len(placement.cpus or machine.usable_cpus)
+
+
+def test_where_cores_differ_each_role_is_a_placement() -> None:
+    labels = {(p.label, p.cpus) for p in placements(BIG_LITTLE, BIG_LITTLE.usable_cpus)}
+    assert labels == {("big", (4, 5, 6, 7)), ("all", None), ("little", (0, 1, 2, 3))}
+    labels = {(p.label, p.cpus) for p in placements(THREE, THREE.usable_cpus)}
+    assert labels == {
+        ("big", (7,)),
+        ("big and mid", (4, 5, 6, 7)),
+        ("all", None),
+        ("mid", (4, 5, 6)),
+        ("little", (0, 1, 2, 3)),
+    }
+    assert {p.label for p in placements(THREE, THREE.usable_cpus, "efficiency")} == {"little"}
+
+
+def test_cpus_that_may_not_be_used_are_left_out_and_a_quota_bounds_the_threads() -> None:
+    assert {p.cpus for p in placements(BIG_LITTLE, (0, 1, 4))} == {(4,), None, (0, 1)}
+    limited = device(cluster("0", "big", 0, 1, 2, 3), quota=1.5)
+    assert max(p.threads or 0 for p in placements(limited, limited.usable_cpus)) == 2
+
+
+def test_under_a_narrow_mask_the_default_is_bounded_too() -> None:
+    engine = Timed(Clock(), {})
+    table = candidates("m", [engine], ALIKE, (0, 1))
+    assert table[0].placement == Placement(threads=2)
+    assert candidates("m", [engine], ALIKE, (0, 1, 2, 3))[0].placement == Placement()
+
+
+def test_cpu_ranges_read_as_linux_writes_them() -> None:
+    assert ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert Placement(cpus=(4, 5), threads=1, label="big").describe() == "1 thread on big CPUs 4-5"
+
+
+def test_one_request_entered_twice_is_no_win(clock: Clock) -> None:
+    noise = itertools.cycle([1.0, 1.02, 0.99, 1.01])
+
+    def request() -> None:
+        clock.now += next(noise) / 1e3
+
+    comparison = compare(request, request, 2.0)
+    assert comparison is not None
+    assert abs(comparison.ratio - 1) < 0.03
+    assert not comparison.second_wins(0.03)
+    assert len(comparison.ratios) <= measuring.MAX_PAIRS
+
+
+def test_drift_of_the_machine_falls_out_of_the_ratio(clock: Clock) -> None:
+    heat = itertools.count()
+
+    def request(ms: float) -> None:
+        clock.now += ms * (1 + next(heat) * 1e-3) / 1e3
+
+    comparison = compare(lambda: request(2.0), lambda: request(1.0), 2.0)
+    assert comparison is not None
+    assert comparison.ratio == pytest.approx(0.5, rel=0.1)
+    assert comparison.second_wins(0.03)
+
+
+def test_a_model_that_no_made_up_input_fits_keeps_the_default_unmeasured(clock: Clock, file: ModelFile) -> None:
+    class Picky(Timed):
+        def load(self, model: ModelFile, options: LoadOptions) -> Runner:
+            runner = super().load(model, options)
+            runner.run = lambda feeds, out=None: (_ for _ in ()).throw(InputError("wants 512 samples"))  # type: ignore[method-assign]
+            return runner
+
+    choice = choose(file, ALIKE, [Picky(clock, {None: 1.0, 2: 1.0, 1: 1.0})], Wish(budget_s=5), LoadOptions())
+    assert choice.plan.placement == Placement()
+    assert "made-up inputs failed" in choice.plan.reason
+    assert "give a sample" in choice.plan.reason
+    assert choice.runner is not None
