@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/digits/train.py --out $(CACHE)/digits
 	$(BIN)/edge-sdk device
 	$(BIN)/edge-sdk inspect $(CACHE)/digits/digits.onnx
-	$(BIN)/edge-sdk run $(CACHE)/digits/digits.onnx --input $(CACHE)/digits/pictures --labels $(CACHE)/digits/labels.txt --top 2
+	$(BIN)/edge-sdk run $(CACHE)/digits/digits.onnx --input $(CACHE)/digits/pictures --labels $(CACHE)/digits/labels.txt --top 1
 	$(BIN)/python examples/digits/score.py $(CACHE)/digits
 
 lint: $(VENV)/dev.stamp

@@ -98,7 +98,7 @@ ARCHITECTURES = {
             "libatomic1",
             "ca-certificates",
         ),
-        wheels=(*PURE_DEPENDENCIES, *TESTING),
+        wheels=(*PURE_DEPENDENCIES, *TESTING, "flatbuffers"),
         lone_wheels=("tflite-runtime==2.14.0",),
         platforms=("manylinux2014_armv7l", "manylinux_2_17_armv7l", "manylinux_2_31_armv7l", "manylinux_2_34_armv7l"),
         source_extensions=("msgspec",),

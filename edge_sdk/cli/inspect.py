@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.cli.run_answers import plain
+from edge_sdk.cli.plain import plain
 
 if TYPE_CHECKING:
     from edge_sdk.formats import ModelFile, ModelInfo
@@ -47,6 +47,7 @@ def _as_record(path: str, model: ModelFile, info: ModelInfo) -> dict[str, Any]:
         "opset": dict(info.opset),
         "producer": info.producer,
         "precision": info.precision,
+        "precision_reason": info.precision_reason,
         "parameters": info.parameters,
         "parameter_bytes": info.parameter_bytes,
         "inputs": [_spec_record(spec) for spec in info.inputs],
@@ -55,6 +56,11 @@ def _as_record(path: str, model: ModelFile, info: ModelInfo) -> dict[str, Any]:
         "custom_ops": list(info.custom_ops),
         "initializer_inputs": list(info.initializer_inputs),
         "external_files": list(info.external_files),
+        "signatures": [
+            {"key": s.key, "subgraph": s.subgraph, "inputs": dict(s.inputs), "outputs": dict(s.outputs)}
+            for s in info.signatures
+        ],
+        "subgraphs": info.subgraphs,
         "metadata": dict(info.metadata),
     }
 
@@ -81,7 +87,10 @@ def _as_text(model: ModelFile, info: ModelInfo) -> str:
         ("model", [f"{plain(model.name)}, {info.format} ({version}), {_bytes(model.size_bytes)}"]),
         ("producer", [plain(info.producer)] if info.producer else []),
         ("opset", [opset] if opset else []),
-        ("precision", [info.precision]),
+        (
+            "precision",
+            [f"{info.precision} ({plain(info.precision_reason)})" if info.precision_reason else info.precision],
+        ),
         ("parameters", [f"{info.parameters:,} in {_bytes(info.parameter_bytes)}"]),
         ("inputs", [_spec_text(spec) for spec in info.inputs if spec.name not in defaults]),
         ("outputs", [_spec_text(spec) for spec in info.outputs]),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from edge_sdk.cli.plain import plain
 from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.vision import Detections, ScoredLabel, dequantize, top_k
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from edge_sdk.planner import Plan
     from edge_sdk.session import Session
 
-__all__ = ["Answer", "Stopwatch", "as_json", "as_text", "best_classes", "class_scores", "plain"]
+__all__ = ["Answer", "Stopwatch", "as_json", "as_text", "best_classes", "class_scores"]
 
 _BOXES_SHOWN = 20
 
@@ -148,8 +149,3 @@ def _box_lines(found: Detections) -> list[str]:
     if len(found) > _BOXES_SHOWN:
         lines.append(f"  … and {len(found) - _BOXES_SHOWN} more")
     return lines
-
-
-def plain(text: str) -> str:
-    """Text from outside without what would steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

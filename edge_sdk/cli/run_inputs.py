@@ -209,7 +209,7 @@ def _parse_value(spec: TensorSpec, text: str) -> Any:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
         raise InputValueError(
-            f"--feed {spec.name}={text}: expected a number, a JSON list of numbers or a .npy file, for {spec.describe()}"
+            f"--feed {spec.name}={text}: expected a number, a JSON list or a .npy file, for {spec.describe()}"
         )
     if array.ndim == 0 and spec.shape:
         return np.reshape(_as(spec, array), (1,) * len(spec.shape))

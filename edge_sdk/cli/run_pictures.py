@@ -19,6 +19,7 @@ from edge_sdk.vision import (
     ScoredLabel,
     dequantize,
     draw,
+    load_cv2,
     prepare,
     read_image,
     recognise,
@@ -56,6 +57,7 @@ class PictureTask:
         Raises:
             InputError: the model takes no picture, or a flag contradicts it.
         """
+        load_cv2()  # so that the first picture's time is its own
         spec = plan.main_input("picture")
         given = {name: getattr(arguments, name) for name in _SETTINGS if getattr(arguments, name) is not None}
         preprocessing = Preprocessing.for_input(spec, **given)

@@ -6,8 +6,8 @@ The sources contradict one another, so each is trusted for what it cannot get wr
    whatever sysfs groups them into;
 2. frequency domains of several CPUs divide; a domain for each CPU says nothing;
 3. clusters and packages as the kernel lists them divide on ARM, where they are several and not one for each CPU;
-4. the highest frequency divides cores of one design only where no domain does, and only by a clear gap: favoured cores
-   of x86 differ by some per cent;
+4. the highest frequency, and then the capacity, divide cores of one design only where no domain does, and only by a
+   clear gap: favoured cores of x86 differ by some per cent;
 5. what is offline and told by nobody is placed by its neighbours and by what is known of the SoC.
 
 How the groups get their names and roles is in `edge_sdk.device.cluster_roles`.
@@ -62,7 +62,7 @@ def _x86_groups(cpus: _Group) -> list[_Group]:
     _spread_kinds(cpus)
     groups = _divide(cpus, lambda cpu: cpu.kind)
     if len(groups) == 1:
-        groups = _divide_by_clock(cpus, X86_CLOCK_GAP)
+        groups = _divide_by_speed(cpus, X86_CLOCK_GAP)
     if len(groups) == 1:
         groups = _divide_by_source(cpus, _policy)
     if len(groups) == 1 and _has_modules(cpus):
@@ -93,7 +93,7 @@ def _arm_groups(cpus: _Group, layout: _Layout | None) -> list[_Group]:
         _spread_kinds(group)
         for part in _divide(group, lambda cpu: cpu.kind):
             shared = signatures[part[0].id][0] not in (None, _ALONE)
-            groups += [part] if shared else _divide_by_clock(part, ARM_CLOCK_GAP)
+            groups += [part] if shared else _divide_by_speed(part, ARM_CLOCK_GAP)
     return groups
 
 
@@ -238,17 +238,25 @@ def _divide_by_source(cpus: _Group, read: Callable[[Cpu], frozenset[int] | None]
     return _divide(cpus, lambda cpu: labels[cpu.id])
 
 
-def _divide_by_clock(cpus: _Group, gap: float) -> list[_Group]:
-    """Divides where the highest frequencies, sorted, leap by more than `gap`."""
-    clocks = sorted({cpu.max_khz for cpu in cpus if cpu.max_khz is not None})
-    if len(clocks) < 2:
+def _divide_by_speed(cpus: _Group, gap: float) -> list[_Group]:
+    """Divides by the highest frequencies, or where these are alike or unknown by the capacities."""
+    groups = _divide_by_figure(cpus, {cpu.id: cpu.max_khz for cpu in cpus if cpu.max_khz is not None}, gap)
+    if len(groups) > 1:
+        return groups
+    return _divide_by_figure(cpus, {cpu.id: cpu.capacity for cpu in cpus if cpu.capacity is not None}, gap)
+
+
+def _divide_by_figure(cpus: _Group, figures: dict[int, int], gap: float) -> list[_Group]:
+    """Divides where the figures, sorted, leap by more than `gap`. A CPU without one goes with the CPU before it."""
+    steps = sorted(set(figures.values()))
+    if len(steps) < 2:
         return [cpus]
-    band, bands = 0, {clocks[0]: 0}
-    for lower, higher in pairwise(clocks):
+    band, bands = 0, {steps[0]: 0}
+    for lower, higher in pairwise(steps):
         band += higher > lower * gap
         bands[higher] = band
-    previous = next(bands[cpu.max_khz] for cpu in cpus if cpu.max_khz is not None)
+    previous = next(bands[figures[cpu.id]] for cpu in cpus if cpu.id in figures)
     label = {}
     for cpu in cpus:
-        previous = label[cpu.id] = previous if cpu.max_khz is None else bands[cpu.max_khz]
+        previous = label[cpu.id] = bands[figures[cpu.id]] if cpu.id in figures else previous
     return _divide(cpus, lambda cpu: label[cpu.id])

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge_sdk.device.cpu_cores import core_from_compatible, core_from_midr, core_from_x86
-from edge_sdk.device.cpuinfo import CpuInfo, CpuInfoBlock
+from edge_sdk.device.cpuinfo import CpuInfo
 from edge_sdk.device.facts import Cache
 from edge_sdk.device.sysroot import MAX_CPUS, Sysroot, parse_cpu_list, parse_cpu_mask
 
@@ -87,14 +87,16 @@ def read_topology(sysroot: Sysroot, info: CpuInfo | None) -> Topology:
     for cpu in topology.cpus.values():
         if cpu.id in folders:
             _read_cpu(sysroot, cpu)
-    _read_policies(sysroot, topology)
+    _read_policies(sysroot, topology, folders)
     _read_ids(sysroot, topology, folders)
     _read_vendor_clusters(sysroot, topology)
-    if any("vendor_id" in block.fields for block in info.cpus.values()):
+    models = _x86_models(sysroot, info)
+    if models is not None:
         topology.is_x86 = True
-        _name_x86(sysroot, topology, info)
+        topology.hybrid_core, topology.hybrid_atom = models
+        _tell_x86_kinds(sysroot, topology)
     else:
-        _name_cores(sysroot, topology, info)
+        _name_cores(sysroot, topology, info, folders)
     return topology
 
 
@@ -171,7 +173,7 @@ def _size_kb(text: str | None) -> int | None:
     return int(match[1]) * {"": 1, "K": 1, "M": 1024, "G": 1024 * 1024}[match[2]]
 
 
-def _read_policies(sysroot: Sysroot, topology: Topology) -> None:
+def _read_policies(sysroot: Sysroot, topology: Topology, folders: frozenset[int]) -> None:
     """Frequency domains and highest frequencies, from the policies and from each CPU's own folder."""
     doubtful: dict[int, int] = {}
     for name in sysroot.listing(f"{CPU_TREE}/cpufreq"):
@@ -179,14 +181,14 @@ def _read_policies(sysroot: Sysroot, topology: Topology) -> None:
             related, max_khz = _read_policy(sysroot, f"{CPU_TREE}/cpufreq/{name}")
             for member in related & topology.cpus.keys():
                 _set_policy(topology.cpus[member], related, max_khz)
-    for cpu in topology.cpus.values():
-        related, max_khz = _read_policy(sysroot, f"{CPU_TREE}/cpu{cpu.id}/cpufreq")
-        if related and cpu.id not in related:
+    for number in sorted(topology.cpus.keys() & folders):
+        related, max_khz = _read_policy(sysroot, f"{CPU_TREE}/cpu{number}/cpufreq")
+        if related and number not in related:
             # Some kernels show another cluster's policy where a CPU has just gone offline.
             if max_khz:
-                doubtful[cpu.id] = max_khz
+                doubtful[number] = max_khz
             continue
-        for member in related & topology.cpus.keys() or {cpu.id}:
+        for member in related & topology.cpus.keys() or {number}:
             _set_policy(topology.cpus[member], related or None, max_khz)
     if doubtful and all(cpu.max_khz is None for cpu in topology.cpus.values()):
         for number, max_khz in doubtful.items():
@@ -237,7 +239,7 @@ def _set_midr(cpu: Cpu, midr: int) -> None:
     cpu.kind = cpu.core or f"{midr >> 24 & 0xFF:#04x}:{midr >> 4 & 0xFFF:#05x}"
 
 
-def _name_cores(sysroot: Sysroot, topology: Topology, info: CpuInfo) -> None:
+def _name_cores(sysroot: Sysroot, topology: Topology, info: CpuInfo, folders: frozenset[int]) -> None:
     """ARM and others: the register itself, then `/proc/cpuinfo`, then the device tree."""
     for cpu in topology.cpus.values():
         block = info.cpus.get(cpu.id)
@@ -246,7 +248,7 @@ def _name_cores(sysroot: Sysroot, topology: Topology, info: CpuInfo) -> None:
                 _set_midr(cpu, block.midr)
             elif "uarch" in block.fields:
                 cpu.kind = cpu.core = block.fields["uarch"][:64].lower().replace(",", "-")
-        if cpu.kind is None:
+        if cpu.kind is None and cpu.id in folders:
             cpu.core = cpu.kind = core_from_compatible(_compatible(sysroot, f"{CPU_TREE}/cpu{cpu.id}/of_node"))
     if info.common is not None and info.common.midr is not None:
         topology.common_core = core_from_midr(info.common.midr)
@@ -271,11 +273,8 @@ def _device_tree_core(sysroot: Sysroot, cpus: int) -> str | None:
     return None
 
 
-def _name_x86(sysroot: Sysroot, topology: Topology, info: CpuInfo) -> None:
-    """x86: one family and model for all, told apart by the kinds of counters, or by the first-level caches."""
-    block = next(block for block in info.cpus.values() if "vendor_id" in block.fields)
-    topology.hybrid_core = _x86_core(block, efficient=False)
-    topology.hybrid_atom = _x86_core(block, efficient=True)
+def _tell_x86_kinds(sysroot: Sysroot, topology: Topology) -> None:
+    """x86 has one family and model for all: kinds are told apart by their counters, or by the first-level caches."""
     units = {unit: _unit_cpus(sysroot, unit) for unit in ("core", "atom", "lowpower")}
     for cpu in topology.cpus.values():
         for unit, members in units.items():
@@ -290,8 +289,27 @@ def _unit_cpus(sysroot: Sysroot, unit: str) -> Iterable[int]:
     return parse_cpu_list(sysroot.text(f"sys/devices/cpu_{unit}/cpus") or "") or frozenset()
 
 
-def _x86_core(block: CpuInfoBlock, *, efficient: bool) -> str | None:
-    family, model, stepping = (block.number(key) for key in ("cpu family", "model", "stepping"))
+def _x86_models(sysroot: Sysroot, info: CpuInfo) -> tuple[str | None, str | None] | None:
+    """Names of the big design and of the small one of a hybrid; None on other than x86."""
+    for block in info.cpus.values():
+        if "vendor_id" in block.fields:
+            numbers = [block.number(key) for key in ("cpu family", "model", "stepping")]
+            return _x86_names(block.fields["vendor_id"], *numbers)
+    # The same in the name by which modules are loaded: "cpu:type:x86,ven0000fam0006mod0055:feature:…".
+    alias = sysroot.text(f"{CPU_TREE}/modalias") or ""
+    match = re.match(r"cpu:type:x86,ven([0-9A-F]{4})fam([0-9A-F]{4})mod([0-9A-F]{4})", alias)
+    if match is None:
+        return (None, None) if alias.startswith("cpu:type:x86") else None
+    vendor = {"0000": "GenuineIntel", "0002": "AuthenticAMD", "0009": "HygonGenuine"}.get(match[1], "")
+    return _x86_names(vendor, int(match[2], 16), int(match[3], 16), 0)
+
+
+def _x86_names(
+    vendor: str, family: int | None, model: int | None, stepping: int | None
+) -> tuple[str | None, str | None]:
     if family is None or model is None:
-        return None
-    return core_from_x86(block.fields["vendor_id"], family, model, stepping or 0, efficient=efficient)
+        return None, None
+    return (
+        core_from_x86(vendor, family, model, stepping or 0),
+        core_from_x86(vendor, family, model, stepping or 0, efficient=True),
+    )

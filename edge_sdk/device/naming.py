@@ -96,7 +96,9 @@ class Names:
         """The system-on-chip or the processor; None where nothing tells."""
         models = (_clean(block.fields.get("model name")) for block in self._info.cpus.values())
         processor = next((model for model in models if model), "") if self._is_x86 else ""
-        return next((name for name in (processor, *self.soc_names) if name), None)
+        names = [name for name in (processor, *self.soc_names) if name]
+        # "Snapdragon" or "Innopower" name a family: a name with a number says more.
+        return next((name for name in names if processor or re.search(r"\d", name)), names[0] if names else None)
 
     @property
     def soc_names(self) -> list[str]:
@@ -157,7 +159,7 @@ def read_platform(sysroot: Sysroot, info: CpuInfo | None, properties: dict[str, 
         bits = 64 if sys.maxsize > 1 << 32 else 32
         return Platform(platform.machine() or "unknown", bits, system, _own_libc(sysroot, properties))
     elf_arch, elf_bits = _read_elf(sysroot)
-    arch = _arch_of(info) or elf_arch or _android_arch(properties) or "unknown"
+    arch = _arch_of(info) or elf_arch or _arch_of_alias(sysroot) or _android_arch(properties) or "unknown"
     bits = elf_bits or _android_bits(properties) or (64 if arch.endswith("64") else 32)
     return Platform(arch, bits, system, _libc_below(sysroot, properties))
 
@@ -183,6 +185,11 @@ def _arch_of(info: CpuInfo | None) -> str | None:
     if any("cpu implementer" in block.fields for block in blocks):
         return "armv6l" if versions and max(map(int, versions)) < 7 else "armv7l"
     return None
+
+
+def _arch_of_alias(sysroot: Sysroot) -> str | None:
+    match = re.match(r"cpu:type:(\w+)", sysroot.text("sys/devices/system/cpu/modalias") or "")
+    return {"x86": "x86_64", "aarch64": "aarch64", "arm": "armv7l"}.get(match[1]) if match is not None else None
 
 
 def _read_elf(sysroot: Sysroot) -> tuple[str | None, int | None]:

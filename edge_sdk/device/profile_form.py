@@ -80,12 +80,13 @@ class ProfileAccelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """A GPU, NPU, TPU or DSP.
 
     Attributes:
+        kind: "gpu", "npu", "tpu", "dsp", or "cpu" for another way to the same cores (XNNPACK).
         product: what the vendor calls it.
         name, engine: the `Accelerator` that reaches it; both None where no engine here does.
         note: what stands in the way, or what the figures mean.
     """
 
-    kind: Annotated[str, Meta(pattern="^(gpu|npu|tpu|dsp)$")]
+    kind: Annotated[str, Meta(pattern="^(gpu|npu|tpu|dsp|cpu)$")]
     product: Text | None = None
     name: Text | None = None
     engine: Name | None = None

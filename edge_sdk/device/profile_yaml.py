@@ -64,7 +64,7 @@ def write_yaml(document: Any) -> bytes:
     text: str = yaml.dump(
         document, Dumper=Plain, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
-    return text.encode()
+    return text.encode("utf-8", "replace")
 
 
 def _one_line(text: str) -> str:

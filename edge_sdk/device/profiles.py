@@ -170,9 +170,9 @@ def _figures(document: dict[str, Any]) -> Iterator[str]:
         path, value = stack.pop()
         if isinstance(value, dict):
             skipped = ("cpus", "online", "siblings")
-            stack.extend((f"{path}.{key}", inner) for key, inner in value.items() if key not in skipped)
+            stack.extend((f"{path}.{key}", inner) for key, inner in reversed(value.items()) if key not in skipped)
         elif isinstance(value, list):
-            stack.extend((f"{path}[{index}]", inner) for index, inner in enumerate(value))
+            stack.extend((f"{path}[{index}]", value[index]) for index in reversed(range(len(value))))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield path
 
@@ -203,13 +203,14 @@ def _as_profile(device: Device, stem: str) -> Profile:
     if not device.clusters:
         raise ProfileError(f"{device.name}: the device has no cluster of cores, expected at least one")
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._+-") else "-" for c in stem).strip("-._+")[:64]
+    title, soc = _text(device.name) or device.arch, _text(device.soc)
     return Profile(
         schema=SCHEMA,
         name=name or "exported",
-        title=device.name,
+        title=title,
         of="board",
-        match=MatchFacts(names=(device.name,), socs=(device.soc,) if device.soc else ()),
-        soc=device.soc,
+        match=MatchFacts(names=(title,), socs=(soc,) if soc else ()),
+        soc=soc,
         arch=device.arch,
         bits=device.bits,
         os=device.os,
@@ -219,11 +220,13 @@ def _as_profile(device: Device, stem: str) -> Profile:
         isa=device.isa,
         accelerators=tuple(
             ProfileAccelerator(
-                kind=a.kind, name=a.name, engine=a.engine, present=a.present, usable=a.usable, note=a.why or None
+                kind=a.kind, name=a.name, engine=a.engine, present=a.present, usable=a.usable, note=_text(a.why)
             )
             for a in device.accelerators
         ),
-        thermal=tuple(ProfileThermal(name=zone.name, trip_c=zone.trip_c) for zone in device.thermal),
+        thermal=tuple(
+            ProfileThermal(name=_text(zone.name) or "unnamed", trip_c=zone.trip_c) for zone in device.thermal
+        ),
         engines=device.engines,
         usable_cpus=device.usable_cpus,
         cpu_quota=device.cpu_quota,
@@ -231,6 +234,10 @@ def _as_profile(device: Device, stem: str) -> Profile:
         sources={"probe": "read from the machine by `edge-sdk device --export`"},
         cited=dict.fromkeys(_FIGURES, "probe"),
     )
+
+
+def _text(text: str | None) -> str | None:
+    return text[:500] if text else None
 
 
 def _as_profile_cluster(cluster: Cluster) -> ProfileCluster:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["CPUINFO_BYTES", "MAX_CPUS", "SMALL_BYTES", "Sysroot", "parse_cpu_list", "parse_cpu_mask"]
@@ -155,8 +156,9 @@ def _read_all(fd: int, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+@lru_cache(maxsize=64)
 def parse_cpu_list(text: str) -> frozenset[int] | None:
-    """Reads "0-3,8" and also "0 1 2 3", as `related_cpus` is written.
+    """Reads "0-3,8" and also "0 1 2 3", as `related_cpus` is written. Kept for the CPUs that repeat the same list.
 
     Returns:
         The numbers; empty for an empty list; None for anything that is no list of CPU numbers below `MAX_CPUS`.

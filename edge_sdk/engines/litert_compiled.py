@@ -30,7 +30,8 @@ __all__ = ["CompiledRunner"]
 
 _CARRIED = frozenset({"bool", "float16", "float32", "int32", "int8", "uint8"})
 """Dtypes that the engine's buffers take."""
-_ENGINE_ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
+_ENGINE_ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError, AttributeError)
+"""What the engine's Python layer raises; AttributeError where an older release lacks a setting."""
 _PARTLY = "Some ops are not accelerated"
 _ENVIRONMENT_KEYS = ("compiler_plugin_path", "dispatch_library_path")
 

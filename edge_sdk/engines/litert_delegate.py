@@ -84,6 +84,6 @@ def check_taken(
     if strict and left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise AcceleratorError(
-            f"{model}: {len(left)} nodes would stay on the CPU beside {accelerator!r}:"
+            f"{model}: {len(left)} node{'s' * (len(left) > 1)} would stay on the CPU beside {accelerator!r}:"
             f" {', '.join(left[:_SHOWN])}{more}; load without strict to allow it"
         )

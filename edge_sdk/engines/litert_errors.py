@@ -32,13 +32,14 @@ def one_line(error: BaseException | str) -> str:
     text = " ".join(str(error).split())
     text = re.sub(r"See instructions: \S+ ?", "", text)
     # The engine strings its sentences together without a space.
-    text = re.sub(r"(?<=[a-z.)])(?=Node number \d)", ". ", text).replace(".. ", ". ")
+    text = re.sub(r"(?<=[a-z)])(?=Node number \d)", ". ", text)
+    text = re.sub(r"(?<=[a-z)])\.(?=[A-Z])", ". ", text)
     text = _SOURCE.sub("", text).strip()
     return text or (type(error).__name__ if isinstance(error, BaseException) else "no reason given")
 
 
 def load_error(error: BaseException | str, model: str, engine: str) -> EdgeError:
-    """Tells why `model` could not be loaded by `engine` ("LiteRT 2.3.0")."""
+    """Tells why `model` could not be loaded by `engine` ("ai-edge-litert 2.3.0")."""
     text = one_line(error)
     if found := _CUSTOM_OP.search(text):
         return UnsupportedOp(

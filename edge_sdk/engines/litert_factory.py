@@ -32,27 +32,28 @@ class ModelSource:
 
     def __init__(self, model: ModelFile) -> None:
         self._content: bytes | None = None
-        self._fd: int | None = None
+        self._name = ""
         self._close: Callable[[], Any] = lambda: None
         if model.path is not None:
             try:
-                self._fd = os.open(model.path, os.O_RDONLY | os.O_CLOEXEC)
-                self._close = weakref.finalize(self, os.close, self._fd)
+                fd = os.open(model.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._close = weakref.finalize(self, os.close, fd)
+                self._name = f"/proc/self/fd/{fd}"
             except OSError:  # gone since it was opened and checked: what was read then is still mapped
                 pass
-        if self._fd is None:
+        if not os.path.exists(self._name):
             self._content = bytes(model.content())
 
     def arguments(self) -> dict[str, Any]:
         """The engine's argument that names the model. The engine keeps the bytes alive, or maps the file."""
-        if self._fd is None:
+        if self._content is not None:
             return {"model_content": self._content}
-        return {"model_path": f"/proc/self/fd/{self._fd}"}
+        return {"model_path": self._name}
 
     def close(self) -> None:
         """Closes the file. Interpreters made before keep their mapping."""
         self._close()
-        self._content = None
+        self._content, self._name = None, ""  # the number of the descriptor may soon be another file's
 
 
 class InterpreterFactory:
@@ -83,8 +84,7 @@ class InterpreterFactory:
         self._mark = mark
         self._module = import_interpreter()
         self._registerers = registerers(options.custom_ops)
-        found = installed()
-        self._engine = f"LiteRT {found[1]}" if found else "LiteRT"
+        self._engine = " ".join((installed() or ("LiteRT",))[:2])
 
     def __call__(self) -> LoadedInterpreter:
         """An interpreter that is laid out for the sizes in the file.

@@ -89,7 +89,7 @@ class LoadedInterpreter:
         set_tensor = interpreter.set_tensor
         for name, index, text, port in self._feeding:
             try:
-                set_tensor(index, _encoded(feeds[name]) if text else feeds[name])
+                set_tensor(index, _encoded(feeds[name], name, self._model) if text else feeds[name])
             except EdgeError:
                 raise
             except _ENGINE_ERRORS as error:
@@ -207,14 +207,15 @@ def copy_into(results: dict[str, Any], out: Mapping[str, Any], model: str) -> No
         results[name] = target
 
 
-def _encoded(array: Array) -> Array:
+def _encoded(array: Array, name: str, model: str) -> Array:
     """Strings as the engine takes them: objects of bytes."""
     encoded = np.empty(array.shape, object)
     for place, value in np.ndenumerate(array):
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         elif not isinstance(value, bytes):
-            raise InputTypeError(f"a string input holds {value!r} ({type(value).__name__}); expected str or bytes")
+            kind = type(value).__name__
+            raise InputTypeError(f"{model}: input {name!r} holds {value!r} ({kind}) at {place}; expected str or bytes")
         encoded[place] = value
     return encoded
 

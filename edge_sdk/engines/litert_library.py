@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,8 +33,9 @@ _CHATTER = re.compile(
 )
 """How the lines begin that LiteRT and the graphics layers below it write."""
 
+_ONCE = "XNNPACK delegate"
+
 _sifting = threading.RLock()
-_first_load = threading.Lock()
 _spoken: list[bool] = []
 """Holds an entry once the engine has said what it says once a process."""
 
@@ -81,17 +83,15 @@ def import_interpreter() -> ModuleType:
 def quiet_once() -> Iterator[None]:
     """Keeps off stderr the line that the engine writes there when it makes its first XNNPACK delegate.
 
-    The first load of a process runs with stderr sifted; later ones have nothing more to say.
+    Loads run with stderr sifted until that line has come; a release may keep it back until a model has nodes for the
+    delegate.
     """
     if _spoken:
         yield
         return
-    with _first_load:
-        if _spoken:
-            yield
-            return
-        with sifted(2):
-            yield
+    with sifted(2) as told:
+        yield
+    if any(_ONCE in line for line in told):
         _spoken.append(True)
 
 
@@ -119,15 +119,21 @@ def _exchanged(descriptor: int, told: list[str]) -> Iterator[None]:
     except OSError:  # a service may run without it: then there is nothing to keep clean
         yield
         return
-    buffer = os.memfd_create("edge-sdk-sifted", os.MFD_CLOEXEC)
     try:
-        os.dup2(buffer, descriptor)
-        yield
-    finally:
-        os.dup2(kept, descriptor)
+        buffer = tempfile.TemporaryFile()  # noqa: SIM115 - entered below: only its making may fail quietly
+    except OSError:  # no folder to write to: better a line too many than no model
         os.close(kept)
-        _pass_on(os.pread(buffer, os.fstat(buffer).st_size, 0), descriptor, told)
-        os.close(buffer)
+        yield
+        return
+    with buffer:
+        try:
+            os.dup2(buffer.fileno(), descriptor)
+            yield
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
+            buffer.seek(0)
+            _pass_on(buffer.read(), descriptor, told)
 
 
 def _flush_c_streams() -> None:

@@ -51,6 +51,10 @@ class LiteRtRunner(Runner):
         self._ops = model.describe().ops
         self._mark = WorkerMark()
         allowed = usable_cpus()
+        if options.threads is not None and options.threads < 1:
+            raise EngineError(
+                f"{self.model}: threads is {options.threads}; expected at least 1, or None for the default"
+            )
         if options.cpus is not None and set(options.cpus).isdisjoint(allowed):
             raise EngineError(
                 f"{self.model}: none of the CPUs {list(options.cpus)} may be used by this process;"

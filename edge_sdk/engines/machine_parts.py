@@ -1,15 +1,32 @@
-"""Finds drivers of accelerators: device nodes and shared libraries below a root folder.
+"""Finds parts of accelerators: device nodes and shared libraries below a root folder, installed Python packages.
 
 Only names of files are looked at, so that looking costs a few milliseconds and wakes no driver.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["find_library", "first_node", "gpu_node", "is_shared_library", "node_of_vendor", "usb_device"]
+from edge_sdk.device.facts import Accelerator
+
+__all__ = [
+    "clear_cache",
+    "entries",
+    "find_library",
+    "first_node",
+    "found",
+    "gpu_node",
+    "is_shared_library",
+    "missing",
+    "node_of_vendor",
+    "package_folder",
+    "usb_device",
+]
 
 INTEL, AMD, NVIDIA = "0x8086", "0x1002", "0x10de"
 AMD_XDNA = "0x1022"
@@ -24,24 +41,19 @@ _GPU_NODES = (
     "dev/pvr*",
     "dev/galcore",
 )
-_LIBRARY_FOLDERS = (
+_OTHER_FOLDERS = ("usr/local/lib", "usr/local/cuda/lib64", "vendor/lib64", "vendor/lib", "system/lib64", "system/lib")
+"""Where libraries lie that the loader's cache does not list: its cache is old, or there is none as on Android."""
+
+_LOADER_FOLDERS = (
     "lib",
     "lib64",
     "usr/lib",
     "usr/lib64",
-    "usr/local/lib",
     "lib/*-linux-*",
     "usr/lib/*-linux-*",
     "usr/lib/*-linux-*/tegra",
-    "usr/lib/*-linux-*/nvidia",
-    "usr/local/cuda/lib64",
-    "usr/local/cuda/targets/*/lib",
-    "vendor/lib64",
-    "vendor/lib",
-    "system/lib64",
-    "system/lib",
-    "opt/*/lib",
 )
+_CACHE_BYTES = 16 * 1024 * 1024
 
 
 def first_node(root: Path, *patterns: str) -> str | None:
@@ -91,12 +103,23 @@ def find_library(root: Path, *names: str, also: tuple[Path, ...] = ()) -> Path |
         names: file names, which may end in `*` ("libopenvino.so.*").
         also: further folders to look in first.
     """
-    folders = [*also, *_loader_folders(root)]
+    nearest = [*also, *_variable_folders(root)]
     for name in names:
-        for folder in folders:
+        for folder in nearest:
+            for path in _glob(folder, name):
+                return path
+        for path in _listed(root, name):
+            return path
+        for folder in _folders(root):
             for path in _glob(folder, name):
                 return path
     return None
+
+
+def clear_cache() -> None:
+    """Forgets what the loader's cache said, so that newly installed libraries are seen."""
+    _loader_cache.cache_clear()
+    _folders.cache_clear()
 
 
 def is_shared_library(path: Path) -> bool:
@@ -108,21 +131,34 @@ def is_shared_library(path: Path) -> bool:
         return False
 
 
-def _loader_folders(root: Path) -> Iterator[Path]:
+def _variable_folders(root: Path) -> Iterator[Path]:
     if root == Path("/"):
-        for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
-            if entry:
-                yield Path(entry)
-    for conf in _glob(root, "etc/ld.so.conf.d/*.conf"):
-        try:
-            lines = conf.read_text(errors="replace")[:65536].splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            if line.startswith("/"):
-                yield root / line.strip().lstrip("/")
-    for pattern in _LIBRARY_FOLDERS:
-        yield from _glob(root, pattern)
+        yield from map(Path, entries("LD_LIBRARY_PATH"))
+
+
+@functools.lru_cache(maxsize=4)
+def _loader_cache(root: Path) -> bytes:
+    """The loader's list of libraries, which one read shows where a look into each folder would cost milliseconds."""
+    try:
+        with (root / "etc/ld.so.cache").open("rb") as file:
+            return file.read(_CACHE_BYTES)
+    except OSError:
+        return b""
+
+
+def _listed(root: Path, name: str) -> Iterator[Path]:
+    stem, star, _ = name.partition("*")
+    pattern = rb"(/[^\0]*/" + re.escape(stem).encode() + (rb"[^\0/]*" if star else b"") + rb")\0"
+    for found_path in re.findall(pattern, _loader_cache(root)):
+        path = root / os.fsdecode(found_path).lstrip("/")
+        if _exists(path):
+            yield path
+
+
+@functools.lru_cache(maxsize=4)
+def _folders(root: Path) -> tuple[Path, ...]:
+    patterns = _OTHER_FOLDERS if _loader_cache(root) else (*_LOADER_FOLDERS, *_OTHER_FOLDERS)
+    return tuple(folder for pattern in patterns for folder in _glob(root, pattern))
 
 
 def _glob(folder: Path, pattern: str) -> Iterator[Path]:
@@ -142,3 +178,28 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def found(name: str, kind: str, engine: str, why: str) -> Accelerator:
+    """An accelerator that is there."""
+    return Accelerator(kind=kind, name=name, engine=engine, present=True, usable=None, why=why)
+
+
+def missing(name: str, kind: str, engine: str, why: str) -> Accelerator:
+    """An accelerator of which a part is missing; `why` says which."""
+    return Accelerator(kind=kind, name=name, engine=engine, present=False, usable=None, why=why)
+
+
+def entries(variable: str) -> list[str]:
+    """The entries of an environment variable that lists things between colons."""
+    return [entry for entry in os.environ.get(variable, "").split(os.pathsep) if entry]
+
+
+def package_folder(name: str) -> Path | None:
+    """Folder of an installed Python package, without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(places))) if places else None

@@ -10,8 +10,7 @@ from typing import Any
 
 from edge_sdk.engines.litert_delegate import make_delegate
 from edge_sdk.engines.litert_library import import_interpreter
-from edge_sdk.engines.proof_models import told_failures
-from edge_sdk.engines.proof_models import ProofModel, tflite_models
+from edge_sdk.engines.proof_models import ProofModel, tflite_models, told_failures
 from edge_sdk.tensors import Array
 
 __all__ = ["EDGE_TPU_MODEL_VARIABLE", "prove"]

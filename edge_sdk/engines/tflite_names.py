@@ -14,8 +14,8 @@ __all__ = ["named_specs"]
 def named_specs(info: ModelInfo) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs in the file's order, each under a name of its own.
 
-    Where the file has exactly one signature and that runs the main graph, its names count, since these are what its author
-    chose; otherwise the names of the tensors. The second of two equal names gets "#2" behind it.
+    Where the file has exactly one signature and that runs the main graph, its names count, since these are what its
+    author chose; otherwise the names of the tensors. The second of two equal names gets "#2" behind it.
     """
     inputs, outputs = info.inputs, info.outputs
     if len(info.signatures) == 1 and info.signatures[0].subgraph == 0:

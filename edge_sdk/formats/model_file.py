@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sdk.errors import DamagedModel, ModelNotFound
+from edge_sdk.errors import DamagedModel, EdgeError, ModelNotFound
 from edge_sdk.formats.detect import detect_folder, detect_format
 from edge_sdk.formats.info import ModelInfo
 
@@ -45,8 +45,14 @@ class ModelFile:
         self._onnx: onnx_reader.Model | None = None
         self._tflite: tflite_reader.Model | None = None
         self._stamp: tuple[int, int] | None = None
-        self.size_bytes = len(self.content())
-        self.format = detect_format(self.content(), name)
+        with self.content() as view:
+            self.size_bytes = len(view)
+            try:
+                self.format = detect_format(view, name)
+            except EdgeError:
+                view.release()
+                self.close()
+                raise
 
     def __repr__(self) -> str:
         return f"ModelFile({self.name!r}, {self.format}, {self.size_bytes} bytes)"
@@ -213,8 +219,7 @@ def open_model(source: str | os.PathLike[str] | bytes, *, name: str | None = Non
         raise detect_folder(path)
     if not stat.S_ISREG(mode):
         raise ModelNotFound(f"{path}: is no regular file; expected a .onnx or .tflite file")
-    model = ModelFile(None, path, name or path.name)
-    return model
+    return ModelFile(None, path, name or path.name)
 
 
 def _not_readable(path: Path, error: OSError | ValueError) -> ModelNotFound:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from edge_sdk.errors import DamagedModel, ModelNotFound
 from edge_sdk.formats.onnx_ops import check_node
-from edge_sdk.formats.onnx_reader import Function, Graph, Model, Node, SparseTensor, Tensor
+from edge_sdk.formats.onnx_reader import Function, Graph, Model, Node, SparseTensor, Tensor, inner_nodes
 from edge_sdk.formats.onnx_types import DTYPES, STRING, raw_bytes, typed_elements
 
 __all__ = ["check_onnx"]
@@ -36,6 +36,7 @@ class _Checker:
         self.name = name
         self.folder = folder
         self._sizes: dict[str, int] = {}
+        self._functions: dict[tuple[str, str], Function] = {}
 
     def damaged(self, what: str) -> DamagedModel:
         return DamagedModel(f"{self.name}: damaged ONNX model: {what}; fetch or export it again")
@@ -45,9 +46,11 @@ class _Checker:
             raise self.damaged("there is no graph")
         if not model.graph.outputs:
             raise self.damaged("the graph has no outputs")
-        self._graph(model.graph, [])
+        self._functions = {(f.domain, f.name): f for f in model.functions}
         for function in model.functions:
             self._function(function)
+        self._check_recursion(model.functions)
+        self._graph(model.graph, [])
 
     def _graph(self, graph: Graph, outer: list[set[str]]) -> None:
         """Checks a graph that sees the names of the graphs around it."""
@@ -73,6 +76,29 @@ class _Checker:
             if name not in known:
                 raise self.damaged(f"output {name!r} of function {function.name!r} is made by no node")
 
+    def _check_recursion(self, functions: list[Function]) -> None:
+        """Raises DamagedModel where functions call each other in a ring: an engine would inline them forever."""
+        calls = {
+            (f.domain, f.name): {(n.domain, n.op_type) for n in inner_nodes(f.nodes)} & self._functions.keys()
+            for f in functions
+        }
+        # Functions that call no others are done; a ring never gets done.
+        while done := {key for key, called in calls.items() if not called}:
+            calls = {key: called - done for key, called in calls.items() if key not in done}
+        if calls:
+            raise self.damaged(f"function {next(iter(calls))[1]!r} calls itself")
+
+    def _check_call(self, node: Node) -> None:
+        """Raises DamagedModel where a call gives or takes more than the function has."""
+        function = self._functions.get((node.domain, node.op_type))
+        if function is None:
+            return
+        if len(node.inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
+            raise self.damaged(
+                f"node {_title(node)} has {len(node.inputs)} inputs and {len(node.outputs)} outputs, but function"
+                f" {function.name!r} has {len(function.inputs)} and {len(function.outputs)}"
+            )
+
     def _nodes(self, nodes: list[Node], known: set[str], outer: list[set[str]]) -> None:
         """Checks nodes and adds what they make to `known`. Their order is left to the engine, which sorts them."""
         made: set[str] = set()
@@ -80,8 +106,10 @@ class _Checker:
             if not node.op_type:
                 raise self.damaged(f"node {_title(node)} names no op")
             for name in node.outputs:
-                if name and name in made:
-                    raise self.damaged(f"{name!r} is made by two nodes, one of them {_title(node)}")
+                if name and (name in made or name in known):
+                    raise self.damaged(
+                        f"{name!r} is made by node {_title(node)}, but stands for something else already"
+                    )
                 made.add(name)
         known |= made
         known.discard("")
@@ -97,6 +125,7 @@ class _Checker:
                     self._sparse(sparse)
                 for graph in attribute.graphs:
                     self._graph(graph, scopes)
+            self._check_call(node)
             problem = check_node(node)
             if problem:
                 raise self.damaged(f"node {_title(node)}: {problem}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from edge_sdk.formats.info import ModelInfo
-from edge_sdk.formats.onnx_reader import Graph, Model, Node, Tensor
+from edge_sdk.formats.onnx_reader import Graph, Model, Node, Tensor, inner_nodes
 from edge_sdk.formats.onnx_types import DTYPES, raw_bytes
 from edge_sdk.formats.precision import name_precision
 
@@ -55,12 +55,10 @@ def describe_onnx(model: Model) -> ModelInfo:
 
 def walk_nodes(model: Model) -> Iterator[Node]:
     """All nodes: of the graph, of the graphs inside its nodes, and of model-local functions."""
-    lists = [model.graph.nodes] if model.graph else []
-    lists += [function.nodes for function in model.functions]
-    while lists:
-        for node in lists.pop():
-            yield node
-            lists += [inner.nodes for attribute in node.attributes for inner in attribute.graphs]
+    if model.graph:
+        yield from inner_nodes(model.graph.nodes)
+    for function in model.functions:
+        yield from inner_nodes(function.nodes)
 
 
 def _qualified(node: Node) -> str:

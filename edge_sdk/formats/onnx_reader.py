@@ -5,13 +5,14 @@ Source: onnx.proto of the ONNX project (field numbers).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from edge_sdk.formats.onnx_types import DTYPES
 from edge_sdk.formats.protobuf import LENGTH, Field, Wire
 from edge_sdk.tensors import TensorSpec
 
-__all__ = ["Attribute", "Function", "Graph", "Model", "Node", "Tensor", "read_model"]
+__all__ = ["Attribute", "Function", "Graph", "Model", "Node", "Tensor", "inner_nodes", "read_model"]
 
 _MAX_KEPT = 1024
 """Lists of numbers longer than this many bytes are counted, not kept: they are weights, not settings."""
@@ -135,6 +136,15 @@ def read_model(content: memoryview, name: str) -> Model:
         DamagedModel: the bytes are no well-formed ModelProto.
     """
     return _Reader(Wire(content, name)).model(0, len(content))
+
+
+def inner_nodes(nodes: list[Node]) -> Iterator[Node]:
+    """These nodes and those of the graphs inside them."""
+    lists = [nodes]
+    while lists:
+        for node in lists.pop():
+            yield node
+            lists += [inner.nodes for attribute in node.attributes for inner in attribute.graphs]
 
 
 class _Reader:

@@ -12,7 +12,10 @@ from edge_sdk.formats.tflite_types import data_bytes
 __all__ = ["check_references", "check_tflite"]
 
 SCHEMA_VERSION = 3
-MAX_BYTES = 1 << 40
+MAX_BYTES = 1 << 36
+"""No tensor takes more than this, in memory or in the file."""
+MAX_INPUT_BYTES = 1 << 30
+"""No input takes more than this: an engine allocates inputs while it loads, before anybody could resize them."""
 MAX_RANK = 32
 
 
@@ -84,6 +87,9 @@ class _Checker:
         for graph in self.model.subgraphs:
             for tensor in graph.tensors:
                 self._tensor(tensor)
+            for tensor in (graph.tensors[index] for index in graph.inputs):
+                if (data_bytes(tensor.dtype, tensor.elements) or 0) > MAX_INPUT_BYTES:
+                    raise self.damaged(f"input {tensor.name!r} has shape {list(tensor.shape)}", tensor.at)
             for number, operator in enumerate(graph.operators):
                 problem = check_operator(self.model, graph, operator)
                 if problem:

@@ -82,12 +82,13 @@ def intersection_over_union(box: Array, boxes: Array) -> Array:
     Returns:
         (n,), 0 to 1.
     """
-    corner_1 = np.maximum(box[:2], boxes[:, :2])
-    corner_2 = np.minimum(box[2:], boxes[:, 2:])
-    shared = np.prod(np.clip(corner_2 - corner_1, 0, None), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    union = areas + np.prod(box[2:] - box[:2]) - shared
-    overlap: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    # Written out by column: np.prod and np.clip over rows of two take longer than all of this.
+    x1, y1, x2, y2 = boxes.T
+    width = np.minimum(box[2], x2) - np.maximum(box[0], x1)
+    height = np.minimum(box[3], y2) - np.maximum(box[1], y1)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (x2 - x1) * (y2 - y1) + (box[2] - box[0]) * (box[3] - box[1]) - shared
+    overlap: Array = np.divide(shared, union, out=np.zeros(len(boxes)), where=union > 0)
     return overlap
 
 
@@ -104,13 +105,15 @@ def nms(boxes: Array, scores: Array, class_ids: Array | None = None, *, iou: flo
     Returns:
         int64 (m,), indices of the boxes kept, best score first.
     """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    classes = np.zeros(len(boxes), np.int64) if class_ids is None else np.asarray(class_ids)
+    left = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
+    if class_ids is not None and left.size:
+        # Each class is moved to a place of its own, where it meets no other.
+        reach = left.max() - min(0.0, left.min()) + 1
+        left = left + (np.asarray(class_ids, np.float64)[order] * reach)[:, None]
     kept: list[int] = []
     while order.size and len(kept) < limit:
-        best, order = order[0], order[1:]
-        kept.append(int(best))
-        overlap = intersection_over_union(boxes[best], boxes[order])
-        order = order[(overlap <= iou) | (classes[order] != classes[best])]
+        kept.append(int(order[0]))
+        apart = intersection_over_union(left[0], left[1:]) <= iou
+        order, left = order[1:][apart], left[1:][apart]
     return np.asarray(kept, np.int64)

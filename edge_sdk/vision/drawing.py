@@ -54,8 +54,8 @@ def draw(image: Array, found: Detections | Sequence[ScoredLabel]) -> Array:
 def _draw_box(cv2: Any, canvas: Array, box: Array, text: str, colour: tuple[int, int, int], size: float) -> None:
     left, upper, right, lower = (round(float(v)) for v in box)
     cv2.rectangle(canvas, (left, upper), (right, lower), colour, max(1, round(size * 3)))
-    height = round(30 * size)
-    _draw_text(cv2, canvas, text, left, max(0, upper - height), colour, size)
+    letters = min(size, max(0.35, (right - left) / 160))
+    _draw_text(cv2, canvas, text, left, max(0, upper - round(36 * letters)), colour, letters)
 
 
 def _draw_text(

@@ -54,7 +54,7 @@ def read_header(data: bytes) -> PictureHeader:
     try:
         header = _read(data)
     except (struct.error, IndexError, OverflowError):
-        raise BadHeader("truncated within its header") from None
+        raise BadHeader("the picture is truncated within its header") from None
     if header.width <= 0 or header.height <= 0:
         raise BadHeader(f"its header claims {header.width}x{header.height} pixels")
     return header
@@ -85,8 +85,10 @@ def _jpeg(data: bytes) -> PictureHeader:
     size: tuple[int, int] | None = None
     at = 2
     while True:
-        if data[at] != 0xFF:
-            raise BadHeader("its JPEG segments are damaged")
+        # Some cameras leave bytes between segments; decoders pass over them too.
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise BadHeader("the JPEG is truncated (it has no picture data)")
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
@@ -121,8 +123,12 @@ def _png(data: bytes) -> PictureHeader:
         kind = data[at + 4 : at + 8]
         if at + 12 + length > len(data):
             raise BadHeader("the PNG is truncated")
-        # libpng would print its complaint about a damaged chunk on stderr, past any handler.
-        if zlib.crc32(view[at + 4 : at + 8 + length]) != struct.unpack_from(">I", data, at + 8 + length)[0]:
+        # libpng would print its complaint about a damaged chunk on stderr, past any handler. Chunks in lower case may
+        # be damaged without harm.
+        if (
+            kind[:1].isupper()
+            and zlib.crc32(view[at + 4 : at + 8 + length]) != struct.unpack_from(">I", data, at + 8 + length)[0]
+        ):
             raise BadHeader(f"the PNG is damaged (checksum of its {kind.decode('latin-1')!r} chunk)")
         if kind == b"IEND":
             return PictureHeader("PNG", width, height)

@@ -1,7 +1,7 @@
 """A small convolutional network for 8×8 pictures of digits, trained with numpy alone and written as ONNX.
 
-Layers: 3×3 convolution (1 to 12 channels), ReLU, 3×3 convolution with stride 2 (12 to 24), ReLU, and a dense layer to
-the ten digits. Input "picture" float32 [N, 1, 8, 8] in 0..1, output "scores" float32 [N, 10].
+Layers: 3×3 convolution (1 to 12 channels), ReLU, 3×3 convolution with stride 2 (12 to 24), ReLU, a dense layer to the ten
+digits, softmax. Input "picture" float32 [N, 1, 8, 8] in 0..1, output "shares" float32 [N, 10].
 """
 
 from __future__ import annotations
@@ -86,13 +86,14 @@ class DigitsNetwork:
             helper.make_node("Conv", ["b", "conv2.weight", "conv2.bias"], ["c"], "conv2", strides=[2, 2], **conv),
             helper.make_node("Relu", ["c"], ["d"], "relu2"),
             helper.make_node("Flatten", ["d"], ["e"], "flatten"),
-            helper.make_node("Gemm", ["e", "dense.weight", "dense.bias"], ["scores"], "dense"),
+            helper.make_node("Gemm", ["e", "dense.weight", "dense.bias"], ["f"], "dense"),
+            helper.make_node("Softmax", ["f"], ["shares"], "softmax", axis=1),
         ]
         graph = helper.make_graph(
             nodes,
             "digits",
             [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["N", 1, SIDE, SIDE])],
-            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])],
+            [helper.make_tensor_value_info("shares", TensorProto.FLOAT, ["N", 10])],
             [numpy_helper.from_array(weight, name) for name, weight in self.weights.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

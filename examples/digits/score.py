@@ -13,6 +13,6 @@ import edge_sdk
 folder = Path(sys.argv[1])
 held_out = np.load(folder / "held_out.npz")
 with edge_sdk.load(folder / "digits.onnx", sample=held_out["picture"][:1]) as session:
-    answers = [session.run(picture[None])["scores"].argmax() for picture in held_out["picture"]]
+    answers = [session.run(picture[None])["shares"].argmax() for picture in held_out["picture"]]
     right = int((np.array(answers) == held_out["digit"]).sum())
     print(f"{right} of {len(answers)} digits right ({right / len(answers):.1%}); ran on {session.plan.reason}")

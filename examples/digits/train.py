@@ -2,7 +2,7 @@
 
     python examples/digits/train.py --out FOLDER [--epochs 25]
 
-Writes FOLDER/digits.onnx, labels.txt, held_out.npz (360 digits the network has never seen) and pictures/ (20 of them).
+Writes FOLDER/digits.onnx, labels.txt, held_out.npz (360 digits the network has never seen) and pictures/ (10 of them).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HELD_OUT = 360
+PICTURES = 10
 
 
 def main() -> None:
@@ -43,12 +44,12 @@ def main() -> None:
 
 
 def write(folder: Path, network: DigitsNetwork, pictures: np.ndarray, digits: np.ndarray) -> None:
-    """Writes model, labels, the held-out digits and 20 of them as PNG files."""
+    """Writes model, labels, the held-out digits and some of them as PNG files."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     network.save(folder / "digits.onnx")
     (folder / "labels.txt").write_text("\n".join(NAMES) + "\n")
     np.savez(folder / "held_out.npz", picture=pictures, digit=digits)
-    for index in range(20):
+    for index in range(PICTURES):
         picture = np.rint(pictures[index, 0] * 255).astype(np.uint8)
         cv2.imwrite(str(folder / "pictures" / f"{index:02d}_{NAMES[digits[index]]}.png"), picture)
 

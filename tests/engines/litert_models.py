@@ -177,3 +177,16 @@ def impossible() -> bytes:
     add(b, [left, right], y)
     b.graph.inputs, b.graph.outputs = [left, right], [y]
     return b.bytes()
+
+
+def memory() -> bytes:
+    """y = x of this call and of the one before, by an SVDF that keeps them in a variable tensor; float32[1, 1]."""
+    b = TfliteBuilder()
+    x, y = b.tensor("x", [1, 1]), b.tensor("y", [1, 1])
+    features, times = b.tensor("features", [1, 1], data=[[1.0]]), b.tensor("times", [1, 2], data=[[1.0, 1.0]])
+    state = b.tensor("state", [1, 2], variable=True)
+    options = schema.SVDFOptionsT()
+    options.rank = 1
+    b.op(_Op.SVDF, [x, features, times, -1, state], [y], options, _Options.SVDFOptions)
+    b.graph.inputs, b.graph.outputs = [x], [y]
+    return b.bytes()

@@ -1,0 +1,148 @@
+"""The options of `edge-sdk run`, and what their values may be."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+__all__ = ["EXAMPLES", "add_options"]
+
+EXAMPLES = """\
+examples:
+  edge-sdk run mobilenet.tflite --input photos/ --labels labels.txt
+  edge-sdk run detector.onnx --input street.jpg --confidence 0.6 --annotate drawn/
+  edge-sdk run network.onnx --input batch.npy --json
+  edge-sdk run vad.onnx --input talk.wav --window 512 --context 64 --state state=stateN --feed sr=16000
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds model, inputs and options."""
+    parser.set_defaults(usage_error=parser.error)
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="an ONNX or TFLite file")
+    parser.add_argument(
+        "--input",
+        metavar="PATH",
+        nargs="+",
+        required=True,
+        action="extend",
+        help="pictures, .npy, .npz or .wav files, or folders of them",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for each input")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument("--top", metavar="N", type=_count, default=3, help="how many classes to show (default 3)")
+    parser.add_argument("--annotate", metavar="DIR", help="write each picture there with the result drawn on it")
+    parser.add_argument("--save", metavar="DIR", help="write the raw outputs for each input there as .npz")
+    _add_running(parser.add_argument_group("how it runs"))
+    _add_picture(parser.add_argument_group("pictures; what is not given is read from the model or assumed, and told"))
+    _add_sound(parser.add_argument_group("sound and further inputs"))
+
+
+def _add_running(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--engine", metavar="NAME", help="onnxruntime or litert; chosen by default")
+    group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
+    group.add_argument("--threads", metavar="N", type=_count, help="threads for one request; measured by default")
+    group.add_argument(
+        "--plan-budget", metavar="S", type=_seconds, default=1.0, help="seconds for measuring on first use (default 1)"
+    )
+    group.add_argument(
+        "--float-io", action="store_true", help="arrays for quantised inputs and outputs are float32 and get converted"
+    )
+
+
+def _add_picture(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--size", metavar="HxW", type=_size, help="where the model leaves the size open")
+    group.add_argument(
+        "--mean", metavar="M[,M,M]", type=_figures, help="fed is (pixel - mean) / scale, with pixels from 0 to 255"
+    )
+    group.add_argument("--scale", metavar="S[,S,S]", type=_scale, help="see --mean")
+    group.add_argument("--layout", choices=("NHWC", "NCHW"))
+    group.add_argument("--channels", choices=("rgb", "bgr", "gray"))
+    group.add_argument("--resize", choices=("stretch", "letterbox", "center-crop"))
+    group.add_argument("--interpolation", choices=("nearest", "linear", "cubic", "area"))
+    group.add_argument("--confidence", metavar="P", type=_fraction, help="least score of a box, or of speech")
+    group.add_argument("--iou", metavar="P", type=_fraction, help="largest overlap of two boxes of a class")
+
+
+def _add_sound(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--window", metavar="N", type=_count, help="samples a request; what the model tells by default")
+    group.add_argument(
+        "--step", metavar="N", type=_count, help="samples from one window to the next (default: --window)"
+    )
+    group.add_argument(
+        "--context", metavar="N", type=_number, default=0, help="samples before the window that are fed with it"
+    )
+    group.add_argument(
+        "--state",
+        metavar="IN=OUT",
+        type=_pair,
+        action="append",
+        default=[],
+        help="an output that is the next request's input; zeros at first",
+    )
+    group.add_argument(
+        "--feed",
+        metavar="NAME=VALUE",
+        type=_pair,
+        action="append",
+        default=[],
+        help="a further input: a number, a JSON list, or a .npy file",
+    )
+
+
+def _number(text: str, least: int = 0) -> int:
+    return int(_within(text, int, "a whole number", least, 1 << 31))
+
+
+def _count(text: str) -> int:
+    return _number(text, least=1)
+
+
+def _seconds(text: str) -> float:
+    return _within(text, float, "seconds", 0, 3600)
+
+
+def _fraction(text: str) -> float:
+    return _within(text, float, "a number", 0, 1)
+
+
+def _within(text: str, kind: Callable[[str], float], what: str, least: float, most: float) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {what} from {least} to {most}")
+    return number
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    return _count(height), _count(width or height)
+
+
+def _figures(text: str) -> tuple[float, ...]:
+    try:
+        figures = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        figures = ()
+    if len(figures) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected one number, or three with commas between")
+    return figures
+
+
+def _scale(text: str) -> tuple[float, ...]:
+    figures = _figures(text)
+    if any(abs(figure) < 1 for figure in figures):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is below 1, and pixels from 0 to 255 are divided by it; multiply a standard deviation of pixels"
+            " from 0 to 1 by 255 (and the mean too), and take the reciprocal of a factor"
+        )
+    return figures
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
+    return name, value

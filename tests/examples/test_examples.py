@@ -1,0 +1,54 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_classify_image_names_the_cat(assets: Path) -> None:
+    models = assets / "models"
+    done = run_example(
+        "classify_image.py",
+        models / "mobilenet_v2_224_int8.tflite",
+        assets / "photos" / "cat.bmp",
+        models / "imagenet_labels.txt",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Egyptian cat" in done.stdout.splitlines()[0]
+
+
+def test_classify_image_is_short_enough_to_copy() -> None:
+    assert len((EXAMPLES / "classify_image.py").read_text().splitlines()) <= 40
+
+
+def test_detect_faces_finds_the_same_faces_in_both_formats(assets: Path, tmp_path: Path) -> None:
+    models = [assets / "models" / f"ultraface_rfb320.{suffix}" for suffix in ("onnx", "tflite")]
+    drawing = tmp_path / "drawn.png"
+    done = run_example("detect_faces.py", *models, assets / "photos" / "faces_1.jpg", drawing)
+    assert done.returncode == 0, done.stderr
+    assert "46 faces from both" in done.stdout and drawing.stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py"])
+def test_without_arguments_they_tell_what_they_need(name: str) -> None:
+    done = run_example(name)
+    assert done.returncode == 1 and f"python examples/{name}" in done.stderr
+
+
+def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\n")
+    done = run_example("classify_image.py", "none.tflite", tmp_path / "none.jpg", labels)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "none.jpg" in done.stderr
