@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -430,7 +430,7 @@ class Session:
                 began = time.perf_counter()
                 runner.run(feeds)
                 latency_ms = (time.perf_counter() - began) * 1e3
-            self._reset(active)
+            runner.reset_state()
             return latency_ms
         finally:
             active.release()
@@ -439,15 +439,9 @@ class Session:
         """Forgets the state carried from call to call: the next request begins with zeros."""
         active = self._hold()
         try:
-            self._reset(active)
+            active.runner.reset_state()
         finally:
             active.release()
-
-    @staticmethod
-    def _reset(active: _Active) -> None:
-        reset: Callable[[], None] | None = getattr(active.runner, "reset_state", None)
-        if reset is not None:
-            reset()
 
     def swap(self, model: ModelSource) -> None:
         """Puts another model in the place of this one, loaded with the same arguments. Requests in flight finish on the

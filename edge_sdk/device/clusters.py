@@ -85,9 +85,11 @@ def _arm_groups(cpus: _Group, layout: _Layout | None) -> list[_Group]:
     if len(set(clusters.values())) > MAX_CLUSTER_GROUPS:
         clusters.clear()
     sources = [policies, packages, clusters, vendor]
-    _complete(cpus, sources)
+    turns = _turns(cpus, sources, layout)
+    _complete(cpus, sources, turns)
     signatures: dict[int, _Signature] = {cpu.id: tuple(source.get(cpu.id) for source in sources) for cpu in cpus}
-    _place_lost(cpus, signatures, layout)
+    if layout is not None or any(label is not None for signature in signatures.values() for label in signature):
+        _place_lost(cpus, signatures, turns)
     groups = []
     for group in _divide(cpus, lambda cpu: signatures[cpu.id]):
         _spread_kinds(group)
@@ -145,8 +147,26 @@ def _labels(cpus: _Group, read: Callable[[Cpu], frozenset[int] | None]) -> dict[
     return labels if len(set(labels.values())) < len(labels) else {}
 
 
-def _complete(cpus: _Group, sources: Sequence[dict[int, int]]) -> None:
-    """Gives a CPU that one source leaves out the label of the CPUs it is together with in another source.
+def _turns(cpus: _Group, sources: Sequence[dict[int, int]], layout: _Layout | None) -> dict[int, int]:
+    """Which turn of neighbouring numbers each CPU belongs to, as a hint for CPUs that are offline.
+
+    As the SoC is known to be built, otherwise as phones commonly are: four little ones come first, then four or two
+    more, then two. A hint that any source contradicts is dropped.
+    """
+    if layout is not None:
+        return {cpu: turn for cpu, (turn, _) in layout.items()}
+    sizes = {6: (4, 2), 8: (4, 4), 10: (4, 4, 2)}.get(len(cpus), ())
+    usual = [turn for turn, size in enumerate(sizes) for _ in range(size)]
+    turns = {cpu.id: turn for cpu, turn in zip(cpus, usual, strict=True)} if usual else {}
+    for labels in sources:
+        pairs = {(turns.get(cpu, 0), label) for cpu, label in labels.items()}
+        if len(pairs) > len({turn for turn, _ in pairs}):
+            turns = {}
+    return {cpu.id: turns.get(cpu.id, 0) for cpu in cpus}
+
+
+def _complete(cpus: _Group, sources: Sequence[dict[int, int]], turns: dict[int, int]) -> None:
+    """Gives a CPU that one source leaves out the label of the CPUs of its turn that it is with in another source.
 
     Not where the group is known to be whole: policies always list their offline CPUs too, and packages do on some
     kernels, which shows where they list any.
@@ -157,43 +177,33 @@ def _complete(cpus: _Group, sources: Sequence[dict[int, int]]) -> None:
         for other in sources:
             if other is labels or not labels:
                 continue
-            met: dict[int, set[int]] = {}
-            for cpu in cpus:
-                if cpu.id in other and cpu.id in labels:
-                    met.setdefault(other[cpu.id], set()).add(labels[cpu.id])
-            for cpu in cpus:
-                found = met.get(other[cpu.id]) if cpu.id in other and cpu.id not in labels else None
-                if found is not None and len(found) == 1 and not found <= whole:
-                    labels[cpu.id] = next(iter(found))
+            met: dict[tuple[int, int], set[int]] = {}
+            for cpu in labels.keys() & other.keys():
+                met.setdefault((other[cpu], turns[cpu]), set()).add(labels[cpu])
+            for cpu in other.keys() - labels.keys():
+                found = met.get((other[cpu], turns[cpu]), set())
+                if len(found) == 1 and not found <= whole:
+                    labels[cpu] = next(iter(found))
 
 
-def _place_lost(cpus: _Group, signatures: dict[int, _Signature], layout: _Layout | None) -> None:
-    """Places the CPUs that no source mentions, in the order of their numbers.
+def _place_lost(cpus: _Group, signatures: dict[int, _Signature], turns: dict[int, int]) -> None:
+    """Places the CPUs that no source mentions.
 
     A policy names its CPUs also while they are offline, so a CPU it leaves out is elsewhere. The lists of packages and
-    clusters shrink while CPUs are offline, so there a CPU joins the one before it, unless another cluster begins there.
+    clusters shrink while CPUs are offline, so there a CPU joins the nearest one of its turn.
     """
     lost = {cpu.id for cpu in cpus if all(label is None for label in signatures[cpu.id])}
-    if len(lost) == len(cpus) and layout is None:
-        return
-    turns = {cpu: turn for cpu, (turn, _) in layout.items()} if layout is not None else _usual_turns(cpus)
-    before: Cpu | None = None
-    for cpu in cpus:
-        if cpu.id in lost:
-            joined = signatures[before.id] if before is not None else ()
-            is_open = len(joined) > 0 and joined[0] in (None, _ALONE)
-            if before is not None and is_open and turns[before.id] == turns[cpu.id]:
-                signatures[cpu.id] = joined
-            else:
-                signatures[cpu.id] = (*signatures[cpu.id], turns[cpu.id])
-        before = cpu
-
-
-def _usual_turns(cpus: _Group) -> dict[int, int]:
-    """How phones' CPUs are commonly divided: four little ones come first, then four or two more, then two."""
-    sizes = {6: (4, 2), 8: (4, 4), 10: (4, 4, 2)}.get(len(cpus), (len(cpus),))
-    turns = [turn for turn, size in enumerate(sizes) for _ in range(size)]
-    return {cpu.id: turn for cpu, turn in zip(cpus, turns, strict=True)}
+    for ordered in (cpus, cpus[::-1]):
+        near: dict[int, _Signature] = {}
+        for cpu in ordered:
+            turn = turns[cpu.id]
+            if cpu.id not in lost:
+                near[turn] = signatures[cpu.id]
+            elif turn in near and near[turn][0] is None:
+                signatures[cpu.id] = near[turn]
+                lost.discard(cpu.id)
+    for number in lost:
+        signatures[number] = (*signatures[number], turns[number])
 
 
 def _spread_kinds(group: _Group) -> None:

@@ -20,6 +20,7 @@ from edge_sdk.engines.accelerators_onnxruntime import (
     onnxruntime_accelerators,
     plugin_libraries,
     provider_of,
+    provider_options,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "onnxruntime_accelerators",
     "plugin_libraries",
     "provider_of",
+    "provider_options",
 ]
 
 _log = logging.getLogger(__name__)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,14 @@ from edge_sdk.engines.machine_parts import (
     package_folder,
 )
 
-__all__ = ["PLUGINS_VARIABLE", "PluginLibrary", "onnxruntime_accelerators", "plugin_libraries", "provider_of"]
+__all__ = [
+    "PLUGINS_VARIABLE",
+    "PluginLibrary",
+    "onnxruntime_accelerators",
+    "plugin_libraries",
+    "provider_of",
+    "provider_options",
+]
 
 PLUGINS_VARIABLE = "EDGE_SDK_ORT_PLUGINS"
 
@@ -35,8 +43,17 @@ _KINDS = ("gpu", "npu", "tpu", "dsp", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class _Provider:
-    """An execution provider. `library` is the file that holds it, "" where it is part of the engine's own library;
-    `hardware` finds what it computes on; `drivers` are libraries it cannot do without; `install` is how to get it."""
+    """An execution provider.
+
+    Attributes:
+        name: the accelerator's name.
+        provider: what ONNX Runtime calls it.
+        library: the file in the engine's package that holds it; "" where it is part of the engine's own library.
+        hardware: finds what it computes on.
+        drivers: libraries it cannot do without.
+        install: how to get it where only its hardware is there.
+        options: provider options without which it does not start.
+    """
 
     name: str
     provider: str
@@ -45,6 +62,7 @@ class _Provider:
     hardware: Callable[[Path], str | None]
     drivers: tuple[str, ...] = ()
     install: str = ""
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def _nvidia(root: Path) -> str | None:
@@ -110,6 +128,7 @@ _PROVIDERS = (
         "libonnxruntime_providers_qnn.so",
         _hexagon,
         install="pip install onnxruntime-qnn",
+        options=(("backend_type", "htp"),),
     ),
     _Provider(
         "vitisai",
@@ -165,11 +184,17 @@ def provider_of(accelerator: str) -> str:
     return entry.provider if entry is not None else accelerator
 
 
-def plugin_libraries(packages: Path | None = None) -> tuple[PluginLibrary, ...]:
+def provider_options(accelerator: str) -> dict[str, str]:
+    """Options without which a provider does not start; those of the caller go before them."""
+    entry = _BY_NAME.get(accelerator.lower())
+    return dict(entry.options) if entry is not None else {}
+
+
+def plugin_libraries(packages: Sequence[Path] | None = None) -> tuple[PluginLibrary, ...]:
     """Plug-in providers by `EDGE_SDK_ORT_PLUGINS`, then those of installed packages (`onnxruntime_qnn`, …).
 
     Args:
-        packages: folder of installed packages; the one that onnxruntime is in where None.
+        packages: folders of installed packages; those that Python imports from if None.
     """
     plugins: dict[str, PluginLibrary] = {}
     for entry in entries(PLUGINS_VARIABLE):
@@ -180,15 +205,22 @@ def plugin_libraries(packages: Path | None = None) -> tuple[PluginLibrary, ...]:
             continue
         known = _BY_NAME.get(name.lower())
         plugins[name] = PluginLibrary(name, kind or (known.kind if known else "npu"), Path(place))
-    own = package_folder("onnxruntime")
-    packages = packages or (own.parent if own else None)
-    if packages is not None:
-        for path in sorted(packages.glob(f"onnxruntime_*/**/{_PLUGIN_PREFIX}*.so")):
-            name = path.name.removeprefix(_PLUGIN_PREFIX).removesuffix(".so")
-            known = _BY_NAME.get(name)
-            if name != "shared":
-                plugins.setdefault(name, PluginLibrary(name, known.kind if known else "npu", path))
+    for path in _plugin_files(map(Path, sys.path) if packages is None else packages):
+        name = path.name.removeprefix(_PLUGIN_PREFIX).removesuffix(".so")
+        known = _BY_NAME.get(name)
+        if name != "shared":
+            plugins.setdefault(name, PluginLibrary(name, known.kind if known else "npu", path))
     return tuple(plugins.values())
+
+
+def _plugin_files(packages: Iterable[Path]) -> Iterator[Path]:
+    for folder in packages:
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.startswith("onnxruntime_"))
+        except OSError:
+            continue
+        for name in names:
+            yield from sorted((folder / name).glob(f"**/{_PLUGIN_PREFIX}*.so"))
 
 
 def onnxruntime_accelerators(
@@ -202,14 +234,14 @@ def onnxruntime_accelerators(
     Args:
         available_providers: as the engine lists them; None takes what its package's files show, without importing it.
         root: where device nodes and libraries are looked for.
-        package: folder of the onnxruntime package; where it is installed if None.
+        package: folder of the onnxruntime package; where it is installed if None; plug-ins are looked for beside it.
     """
     clear_cache()
+    plugins = plugin_libraries(None if package is None else [package.parent])
     package = package or package_folder("onnxruntime")
     folder = package / "capi" if package is not None else None
     if available_providers is None:
         available_providers = _loaded_providers()
-    plugins = plugin_libraries(package.parent if package else None)
     listed = [_plugin_accelerator(plugin) for plugin in plugins]
     taken = {plugin.name for plugin in plugins}
     for entry in _PROVIDERS:

@@ -135,6 +135,9 @@ class Runner(ABC):
     def placement(self) -> PlacementReport:
         """Reads back where the runner computes. May run after `run` only: some workers start with the first request."""
 
+    def reset_state(self) -> None:  # noqa: B027 - most models carry none
+        """Forgets what the model carries from request to request, so that the next one begins afresh."""
+
     @abstractmethod
     def close(self) -> None:
         """Frees the engine's memory and threads. Idempotent. No request may be in flight."""

@@ -17,10 +17,9 @@ from edge_sdk.engines.litert_errors import one_line
 from edge_sdk.engines.litert_factory import ModelSource
 from edge_sdk.engines.litert_interpreter import copy_into
 from edge_sdk.engines.litert_library import import_interpreter, installed, sifted
-from edge_sdk.engines.litert_placement import WorkerMark
 from edge_sdk.engines.litert_pool import Pool
 from edge_sdk.engines.tflite_names import named_specs
-from edge_sdk.engines.workers import read_back
+from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, EdgeError
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
@@ -57,7 +56,7 @@ class CompiledRunner(Runner):
         self.inputs, self.outputs = named_specs(info)
         _check_dtypes(self.inputs + self.outputs, model.name, options.accelerator)
         self._source = ModelSource(model)
-        self._mark = WorkerMark()
+        self._mark = WorkerMark("litert")
         with running_on(options.cpus), self._mark.marking():
             compiled, self._alone = _Compiling(self._source, options, model.name).compiled()
             only = [_Compiled(compiled, self.inputs, self.outputs, model.name, options.accelerator)]
@@ -83,7 +82,7 @@ class CompiledRunner(Runner):
 
     def placement(self) -> PlacementReport:
         """Verified where the whole model was compiled for the accelerator alone."""
-        return PlacementReport(read_back(self._mark.thread_ids() or ()), self._nodes, verified=self._alone)
+        return PlacementReport(self._mark.placements() or (), self._nodes, verified=self._alone)
 
     def close(self) -> None:
         """Frees the compiled model and what it holds on the accelerator."""

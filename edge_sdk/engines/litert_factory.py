@@ -14,7 +14,8 @@ from edge_sdk.engines.litert_delegate import check_taken, make_delegate
 from edge_sdk.engines.litert_errors import load_error, one_line
 from edge_sdk.engines.litert_interpreter import LoadedInterpreter
 from edge_sdk.engines.litert_library import import_interpreter, installed, quiet_once
-from edge_sdk.engines.litert_placement import WorkerMark, node_places
+from edge_sdk.engines.litert_placement import node_places
+from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, ModelError
 from edge_sdk.formats import ModelFile
 

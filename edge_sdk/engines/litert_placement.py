@@ -1,73 +1,15 @@
-"""Where an interpreter computes: its worker threads by a mark that they inherit, its nodes as the engine lists them."""
+"""Where the nodes of a TFLite graph are computed, as the interpreter lists them."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from edge_sdk.engines.base import NodePlacement
 
-__all__ = ["WorkerMark", "delegated_nodes", "node_label", "node_places"]
+__all__ = ["delegated_nodes", "node_label", "node_places"]
 
-_TASKS = "/proc/self/task"
 _DELEGATE = "DELEGATE"
-_numbers = itertools.count(1)
-
-
-class WorkerMark:
-    """Finds the threads that an engine starts for one runner.
-
-    The engine does not tell their ids, but Linux lets a new thread inherit the name of the thread that creates it. So
-    the calling thread bears a name of the runner's own while the engine may start workers: whatever bears it afterwards
-    is a worker, however many others load or start threads at the same time, and `top -H` shows whose it is.
-    """
-
-    def __init__(self) -> None:
-        self.name = f"litert-{next(_numbers)}"  # the kernel keeps 15 characters
-
-    @contextmanager
-    def marking(self) -> Iterator[None]:
-        """Threads started by the calling thread within belong to this runner."""
-        own = f"{_TASKS}/{threading.get_native_id()}/comm"
-        before = _read(own)
-        if before is None or not _write(own, self.name):
-            yield
-            return
-        try:
-            yield
-        finally:
-            _write(own, before)
-
-    def thread_ids(self) -> tuple[int, ...] | None:
-        """Ids of the workers that live now; None where the kernel does not tell."""
-        try:
-            tids = [int(tid) for tid in os.listdir(_TASKS)]
-        except OSError:
-            return None
-        # A Python thread bears the name only while the engine starts workers for it.
-        of_python = {thread.native_id for thread in threading.enumerate()}
-        return tuple(t for t in sorted(tids) if t not in of_python and _read(f"{_TASKS}/{t}/comm") == self.name)
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:  # the thread has ended, or there is no /proc
-        return None
-
-
-def _write(path: str, name: str) -> bool:
-    try:
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(name)
-    except OSError:
-        return False
-    return True
 
 
 def node_label(op: dict[str, Any], tensor_names: dict[int, str]) -> str:

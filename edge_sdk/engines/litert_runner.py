@@ -10,9 +10,8 @@ from edge_sdk.device.affinity import running_on, usable_cpus
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
 from edge_sdk.engines.litert_factory import InterpreterFactory
 from edge_sdk.engines.litert_interpreter import LoadedInterpreter
-from edge_sdk.engines.litert_placement import WorkerMark
 from edge_sdk.engines.litert_pool import Pool
-from edge_sdk.engines.workers import read_back
+from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import EngineError
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
@@ -49,7 +48,7 @@ class LiteRtRunner(Runner):
         self.options = options
         self.queue = Histogram()
         self._ops = model.describe().ops
-        self._mark = WorkerMark()
+        self._mark = WorkerMark("litert")
         allowed = usable_cpus()
         if options.threads is not None and options.threads < 1:
             raise EngineError(
@@ -92,7 +91,7 @@ class LiteRtRunner(Runner):
         loaded.fresh = False
         return results
 
-    def reset(self) -> None:
+    def reset_state(self) -> None:
         """Forgets the state that the graph keeps from call to call (variables, LSTM cells): the next call is the first.
 
         Raises:
@@ -114,9 +113,9 @@ class LiteRtRunner(Runner):
     def placement(self) -> PlacementReport:
         """Workers that live now, and the nodes of the main graph as the engine lists them. The engine does not tell
         where the nodes of branches and loop bodies run: these are not counted."""
-        tids = self._mark.thread_ids()
+        threads = self._mark.placements()
         nodes = self._factory.nodes
-        return PlacementReport(read_back(tids or ()), nodes, verified=tids is not None and bool(nodes))
+        return PlacementReport(threads or (), nodes, verified=threads is not None and bool(nodes))
 
     def close(self) -> None:
         """Frees all interpreters and their threads."""

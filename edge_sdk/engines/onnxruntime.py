@@ -14,7 +14,7 @@ from edge_sdk.engines.custom_ops import checked_library
 from edge_sdk.engines.graph_cache import GraphCache
 from edge_sdk.engines.onnxruntime_errors import load_error, run_error
 from edge_sdk.engines.onnxruntime_values import engine_value, spec_of, value_arrays
-from edge_sdk.engines.workers import read_back, starting_workers
+from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, EngineNotInstalled, InputShapeError, InputTypeError
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
@@ -88,7 +88,8 @@ class _Loading:
         info = self.model.describe()
         removed = [name for name in info.initializer_inputs if name not in self.options.initializer_inputs]
         kept_key, cache = self._cache_key(removed, bool(info.external_files))
-        with starting_workers(self.options.cpus) as workers:
+        mark = WorkerMark("ort")
+        with running_on(self.options.cpus), mark.marking():
             session = self._from_cache(onnxruntime, cache, kept_key) if kept_key else None
             if session is None:
                 session = self._from_model(onnxruntime, removed, cache, kept_key)
@@ -98,7 +99,7 @@ class _Loading:
             )
         kept_inputs = set(info.initializer_inputs) & set(self.options.initializer_inputs)
         shapes = {spec.name: spec for spec in info.inputs}
-        return OnnxRuntimeRunner(self, session, frozenset(workers), frozenset(kept_inputs), shapes)
+        return OnnxRuntimeRunner(self, session, mark, frozenset(kept_inputs), shapes)
 
     def _cache_key(self, removed: list[str], external: bool) -> tuple[str | None, GraphCache]:
         cache = GraphCache(f"onnxruntime {self.installed}")
@@ -218,7 +219,7 @@ class OnnxRuntimeRunner(Runner):
         self,
         loading: _Loading,
         session: onnxruntime.InferenceSession,
-        workers: frozenset[int],
+        mark: WorkerMark,
         optional_inputs: frozenset[str],
         described: Mapping[str, TensorSpec],
     ) -> None:
@@ -229,7 +230,7 @@ class OnnxRuntimeRunner(Runner):
         self.optional_inputs = optional_inputs
         self._session: onnxruntime.InferenceSession | None = session
         self._run = session.run
-        self._workers = workers
+        self._mark = mark
         # The engine gives [] for a scalar and for an unknown rank alike: the file itself tells which.
         given = [*session.get_inputs(), *session.get_overridable_initializers()]
         specs = [spec_of(arg.name, arg.type, arg.shape) for arg in given]
@@ -300,7 +301,7 @@ class OnnxRuntimeRunner(Runner):
     def placement(self) -> PlacementReport:
         """Workers as the kernel tells, nodes as the engine recorded them while it assigned them."""
         nodes, verified = self._placed
-        return PlacementReport(read_back(sorted(self._workers)), nodes, verified)
+        return PlacementReport(self._mark.placements() or (), nodes, verified)
 
     def _read_assignment(self, loading: _Loading) -> tuple[tuple[NodePlacement, ...], bool]:
         read = getattr(self._session, "get_provider_graph_assignment_info", None)

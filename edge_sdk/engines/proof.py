@@ -43,7 +43,9 @@ _DRIVER_SETTINGS = ("LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "X
 
 _ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)[^\n]*adapterType=([^\n]+)")
 _LOG_PREFIX = re.compile(r"^(?:[A-Z]+: )?(?:[IWEF]\d{4} [^\]]*\] |\[[^\]]*\] )?")
-_COMPLAINT = re.compile(r"^(?:ERROR|E\d{4}|F\d{4}|.*(?:[Ff]ailed|[Ee]rror|Abort|terminate called)).*$", re.MULTILINE)
+_COMPLAINT = re.compile(
+    r"^.*(?:\b[Ee]rror\b|ERROR|[Ff]ailed|[Cc]annot|[Cc]ould not|[Aa]bort|terminate called|^[EF]\d{4} ).*$", re.MULTILINE
+)
 
 
 def prove(
@@ -198,7 +200,7 @@ def _run_child(accelerator: Accelerator, timeout_s: float) -> _Verdict:
             said = _watch(child, timeout_s)
         finally:
             _kill(child)
-    return msgspec.structs.replace(_judge(said, timeout_s), at_s=at_s)
+    return msgspec.structs.replace(_judge(said, timeout_s, accelerator.kind), at_s=at_s)
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -241,7 +243,7 @@ def _wait(child: subprocess.Popen[bytes], deadline: float) -> int | None:
         return None
 
 
-def _judge(said: _Said, timeout_s: float) -> _Verdict:
+def _judge(said: _Said, timeout_s: float, kind: str) -> _Verdict:
     stage = "starting"
     for line in said.out.splitlines():
         message = _message(line)
@@ -251,13 +253,15 @@ def _judge(said: _Said, timeout_s: float) -> _Verdict:
             usable = message.get("usable")
             why = str(message["why"]) + _adapter(said.err)
             if usable is False:
-                why += _complaint(said.err, why)
+                why += _complaint(said.err, kind, why)
             return _Verdict(usable if isinstance(usable, bool) else None, _one_line(why))
     if said.code is None:
         return _Verdict(False, f"did not end within {timeout_s:g} s while {stage}; the child process was killed")
     if said.code < 0:
-        return _Verdict(False, _one_line(f"crashed ({_signal_name(-said.code)}) while {stage}{_complaint(said.err)}"))
-    return _Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err)}"))
+        return _Verdict(
+            False, _one_line(f"crashed ({_signal_name(-said.code)}) while {stage}{_complaint(said.err, kind)}")
+        )
+    return _Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err, kind)}"))
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -276,14 +280,22 @@ def _adapter(err: bytes) -> str:
     return f"; adapter {found[1].strip()}" + (", which is software and computes on the CPU cores" if software else "")
 
 
-def _complaint(err: bytes, known: str = "") -> str:
-    """The last line of the child's stderr that sounds like a reason."""
-    lines = [line.strip() for line in _COMPLAINT.findall(err.decode(errors="replace"))]
-    for line in reversed(lines):
-        line = _LOG_PREFIX.sub("", line)
-        if line and line not in known and not line.endswith(("]", ":")):
-            return f": {line[:200]}"
-    return ""
+def _complaint(err: bytes, kind: str, known: str = "") -> str:
+    """What on the child's stderr sounds like the reason: its first two complaints, or else its last warning."""
+    told: dict[str, None] = {}
+    warned = ""
+    for line in _COMPLAINT.findall(err.decode(errors="replace")):
+        text = _LOG_PREFIX.sub("", line.strip(" \t└│")).strip()[:300]
+        if not text or text in known or text.endswith(("]", ":")):  # a place in some source, not a reason
+            continue
+        if kind != "npu" and ("CompilerPlugin" in line or "NPU" in line):  # LiteRT looks for vendors' NPUs each time
+            continue
+        if line.startswith("WARNING"):
+            warned = text
+        else:
+            told.setdefault(text)
+    reasons = list(told)[:2] or [warned] * bool(warned)
+    return f": {'; '.join(reasons)}" if reasons else ""
 
 
 def _signal_name(number: int) -> str:

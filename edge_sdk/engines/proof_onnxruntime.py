@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edge_sdk.engines.accelerators import PluginLibrary, plugin_libraries, provider_of
+from edge_sdk.engines.accelerators import PluginLibrary, plugin_libraries, provider_of, provider_options
 from edge_sdk.engines.proof_models import ProofModel, onnx_models, told_failures
 
 __all__ = ["prove"]
@@ -41,11 +41,14 @@ def prove(name: str, kind: str, stages: Callable[[str], None]) -> tuple[bool | N
 
 
 class _Target:
-    """How a session is told to use the provider."""
+    """How a session is told to use the provider: by name where built in, by a device of it where plugged in."""
 
-    def __init__(self, provider: str, devices: list[Any] | None = None) -> None:
+    def __init__(self, provider: str, options: dict[str, str], device: Any | None = None) -> None:
         self.provider = provider
-        self.devices = devices
+        self.options = options
+        self.device = device
+        simulated = device is not None and str(device.device.type).endswith("CPU")
+        self.remark = "; its device is the CPU: a simulator" if simulated else ""
 
     def session(self, onnxruntime: Any, content: bytes) -> Any:
         """A session that may use nothing but this provider."""
@@ -53,17 +56,19 @@ class _Target:
         settings.log_severity_level = _SILENT
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        if self.devices is None:
-            return onnxruntime.InferenceSession(content, settings, providers=[self.provider])
-        settings.add_provider_for_devices(self.devices, {})
-        return onnxruntime.InferenceSession(content, settings)
+        # Without enable_fallback=0 the Python layer would try again on the CPU and hide the reason.
+        if self.device is None:
+            chosen = [(self.provider, self.options)]
+            return onnxruntime.InferenceSession(content, settings, providers=chosen, enable_fallback=0)
+        settings.add_provider_for_devices([self.device], self.options)
+        return onnxruntime.InferenceSession(content, settings, enable_fallback=0)
 
 
 def _targets(
     onnxruntime: Any, plugin: PluginLibrary | None, name: str, kind: str, stages: Callable[[str], None]
 ) -> Iterator[_Target]:
     if plugin is None:
-        yield _Target(provider_of(name))
+        yield _Target(provider_of(name), provider_options(name))
         return
     stages(f"loading {plugin.path}")
     before = {_device_key(device) for device in onnxruntime.get_ep_devices()}
@@ -72,7 +77,7 @@ def _targets(
     # A plug-in may offer the CPU as well, as a simulator does: that is tried last.
     added.sort(key=lambda device: (kind.upper() not in str(device.device.type), "CPU" in str(device.device.type)))
     for device in added:
-        yield _Target(device.ep_name, [device])
+        yield _Target(device.ep_name, provider_options(name), device)
 
 
 def _device_key(device: Any) -> tuple[Any, ...]:
@@ -88,7 +93,7 @@ def _run(onnxruntime: Any, model: ProofModel, target: _Target, stages: Callable[
     reference = onnxruntime.InferenceSession(model.content, providers=[_CPU])
     if not model.agrees(output, reference.run(None, {"x": model.sample})[0]):
         raise RuntimeError("the result differs from the CPU's")
-    return f"{model.precision} model ran on {target.provider} ({placed}) with the CPU's result"
+    return f"{model.precision} model ran on {target.provider} ({placed}) with the CPU's result{target.remark}"
 
 
 def _placed(session: Any, provider: str) -> str:

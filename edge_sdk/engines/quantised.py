@@ -50,6 +50,10 @@ class FloatRunner(Runner):
             raise InputValueError(f"{self.model}: input {name!r} holds NaN, which a quantised input cannot store")
         return quantize(value, self._stored_inputs[name])
 
+    def reset_state(self) -> None:
+        """See `Runner.reset_state`."""
+        self._inner.reset_state()
+
     def placement(self) -> PlacementReport:
         """See `Runner.placement`."""
         return self._inner.placement()

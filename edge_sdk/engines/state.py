@@ -59,6 +59,7 @@ class StatefulRunner(Runner):
         """Starts again from zeros."""
         with self._lock:
             self._held.clear()
+            self._inner.reset_state()
 
     def _first(self, spec: TensorSpec, feeds: Mapping[str, Any]) -> Array:
         named = self._named_sizes(feeds)

@@ -1,42 +1,81 @@
 """Which threads an engine started, and on which CPUs they may run.
 
-Engines do not tell their workers' ids, but a worker inherits the affinity of the thread that creates it and appears
-under /proc/self/task. So loading happens with the calling thread pinned, and what is new afterwards is the engine's.
+Engines do not tell their workers' ids, but Linux lets a new thread inherit the name of the thread that creates it. So
+the calling thread bears a name of the runner's own while the engine may start workers: whatever bears it afterwards is
+a worker, however many others load or start threads at the same time, and `top -H` shows whose it is.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edge_sdk.device.affinity import running_on, thread_cpus, thread_ids
+from edge_sdk.device.affinity import thread_cpus
 from edge_sdk.engines.base import ThreadPlacement
 
-__all__ = ["read_back", "starting_workers"]
+__all__ = ["WorkerMark"]
 
-_ONE_AT_A_TIME = threading.RLock()
-"""Two loads at once could not tell their workers apart."""
+_TASKS = "/proc/self/task"
+_numbers = itertools.count(1)
 
 
-@contextmanager
-def starting_workers(cpus: Sequence[int] | None) -> Iterator[set[int]]:
-    """Pins the calling thread to `cpus` while an engine starts its workers; yields the set that will hold their ids."""
-    found: set[int] = set()
-    with _ONE_AT_A_TIME, running_on(cpus):
-        before = thread_ids()
+class WorkerMark:
+    """Finds the threads that an engine starts for one runner.
+
+    Args:
+        engine: at most 7 characters, the beginning of the workers' name.
+    """
+
+    def __init__(self, engine: str) -> None:
+        self.name = f"{engine}-{next(_numbers)}"  # the kernel keeps 15 characters
+
+    @contextmanager
+    def marking(self) -> Iterator[None]:
+        """Threads started by the calling thread within belong to this runner."""
+        own = f"{_TASKS}/{threading.get_native_id()}/comm"
+        before = _read(own)
+        if before is None or not _write(own, self.name):
+            yield
+            return
         try:
-            yield found
+            yield
         finally:
-            of_python = {thread.native_id for thread in threading.enumerate()}
-            found |= {tid for tid in thread_ids() - before if tid not in of_python}
+            _write(own, before)
+
+    def thread_ids(self) -> tuple[int, ...] | None:
+        """Ids of the workers that live now; None where the kernel does not tell."""
+        try:
+            tids = [int(tid) for tid in os.listdir(_TASKS)]
+        except OSError:
+            return None
+        # A Python thread bears the name only while the engine starts workers for it.
+        of_python = {thread.native_id for thread in threading.enumerate()}
+        return tuple(t for t in sorted(tids) if t not in of_python and _read(f"{_TASKS}/{t}/comm") == self.name)
+
+    def placements(self) -> tuple[ThreadPlacement, ...] | None:
+        """Where the workers may run now, as the kernel tells; None where it does not."""
+        tids = self.thread_ids()
+        if tids is None:
+            return None
+        placed = ((tid, thread_cpus(tid)) for tid in tids)
+        return tuple(ThreadPlacement(tid, cpus) for tid, cpus in placed if cpus)
 
 
-def read_back(workers: Sequence[int]) -> tuple[ThreadPlacement, ...]:
-    """Where these workers may run now, as the kernel tells; workers that have ended are left out."""
-    placed = []
-    for tid in sorted(workers):
-        cpus = thread_cpus(tid)
-        if cpus:
-            placed.append(ThreadPlacement(tid, tuple(cpus)))
-    return tuple(placed)
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
+    except OSError:  # the thread has ended, or there is no /proc
+        return None
+
+
+def _write(path: str, name: str) -> bool:
+    try:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(name)
+    except OSError:
+        return False
+    return True

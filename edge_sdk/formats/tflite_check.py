@@ -88,6 +88,9 @@ class _Checker:
             for tensor in graph.tensors:
                 self._tensor(tensor)
             for tensor in (graph.tensors[index] for index in graph.inputs):
+                if self._stored(tensor):
+                    # A caller's data would be written over it, into a file that is mapped for reading.
+                    raise self.damaged(f"input {tensor.name!r} is a constant", tensor.at)
                 if (data_bytes(tensor.dtype, tensor.elements) or 0) > MAX_INPUT_BYTES:
                     raise self.damaged(f"input {tensor.name!r} has shape {list(tensor.shape)}", tensor.at)
             for number, operator in enumerate(graph.operators):
@@ -111,11 +114,15 @@ class _Checker:
         if signature and len(signature) != rank:
             raise self.damaged(f"{title} has shape {list(tensor.shape)} but signature {list(signature)}", tensor.at)
         self._quantization(tensor, title)
-        stored = self.model.buffers[tensor.buffer].size if tensor.buffer else 0
+        stored = self._stored(tensor)
         expected = data_bytes(tensor.dtype, tensor.elements)
         if stored and expected is not None and not tensor.sparse and stored != expected:
             what = f"{title} ({tensor.dtype}{list(tensor.shape)}) has {stored} bytes in its buffer, expected {expected}"
             raise self.damaged(what, tensor.at)
+
+    def _stored(self, tensor: Tensor) -> int:
+        """Bytes of the tensor's constant content; 0 where it has none."""
+        return self.model.buffers[tensor.buffer].size if tensor.buffer else 0
 
     def _quantization(self, tensor: Tensor, title: str) -> None:
         scales, zero_points = len(tensor.scales), len(tensor.zero_points)
@@ -132,6 +139,8 @@ class _Checker:
         # The sum is no finite number where any of them is none.
         if scales and not (math.isfinite(sum(tensor.scales)) and min(tensor.scales) >= 0):
             raise self.damaged(f"{title} has a scale that is negative or no number", tensor.at)
+        if tensor.scales == (0.0,) and tensor.dtype in ("int8", "uint8", "int16"):
+            raise self.damaged(f"{title} has scale 0", tensor.at)
 
 
 def _title(tensor: Tensor) -> str:

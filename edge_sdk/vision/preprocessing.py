@@ -44,8 +44,9 @@ class Preprocessing:
         width: of the input, in pixels.
         layout: "NHWC" or "NCHW".
         channels: "rgb", "bgr" or "gray".
-        mean: subtracted from each pixel; one figure, or one a channel in the order of `channels`.
-        scale: what the difference is then divided by; one figure, or one a channel.
+        mean: subtracted from each pixel; one figure, or one a channel in the order of `channels`. A plain number may be
+            given; it is kept as a tuple.
+        scale: what the difference is then divided by; as `mean`.
         resize: "stretch" to the input's size; "letterbox": whole picture, shape kept, the rest filled with `fill`;
             "center-crop": the middle of the picture in the input's shape.
         interpolation: "linear" is fast and what most models were exported with; "area" is smoother on large photographs
@@ -86,7 +87,8 @@ class Preprocessing:
         if not 0 < self.crop_fraction <= 1 or not 0 <= self.fill <= 255:
             raise InputValueError("preprocessing: crop_fraction must be within (0, 1] and fill within 0..255")
         for name in ("mean", "scale"):
-            figures = getattr(self, name)
+            figures = _as_figures(name, getattr(self, name))
+            object.__setattr__(self, name, figures)
             if len(figures) not in (1, self.depth) or not all(math.isfinite(f) for f in figures):
                 raise InputValueError(
                     f"preprocessing: {name} {figures} must be one finite figure, or {self.depth}: one a channel"
@@ -274,6 +276,22 @@ def _is_identity(preprocessing: Preprocessing) -> bool:
     return expected is not None and table.ndim == 1 and np.array_equal(table, expected)
 
 
+def _as_figures(name: str, given: Any) -> tuple[float, ...]:
+    """A number, or several in any sequence, as a tuple: what a caller writes most easily."""
+    try:
+        return tuple(float(f) for f in np.atleast_1d(given))
+    except (TypeError, ValueError):
+        raise InputValueError(f"preprocessing: {name} is {given!r}, expected a number, or one a channel") from None
+
+
+def _as_size(given: Any) -> tuple[int, int]:
+    try:
+        height, width = (int(side) for side in given)
+    except (TypeError, ValueError):
+        raise InputValueError(f"preprocessing: size is {given!r}, expected (height, width) in pixels") from None
+    return height, width
+
+
 def _figures(figures: tuple[float, ...]) -> str:
     text = ", ".join(f"{f:.6g}" for f in figures)
     return text if len(figures) == 1 else f"[{text}]"
@@ -307,7 +325,7 @@ def _from_shape(spec: TensorSpec, size: Any, layout: Any) -> tuple[dict[str, Any
             f"input {spec.name!r} ({spec.describe()}) has {depth} channels in {guessed}, and pictures have 1 or 3"
         )
     if size is not None:
-        asked = (int(size[0]), int(size[1]))
+        asked = _as_size(size)
         for fixed, given in zip((height, width), asked, strict=True):
             if isinstance(fixed, int) and fixed != given:
                 raise InputShapeError(

@@ -286,6 +286,19 @@ def test_offline_cores_belong_to_the_domain_that_lists_them(machine: Any) -> Non
     assert device.usable_cpus == (0, 1, 2, 3, 4, 5)
 
 
+def test_offline_cores_where_only_packages_tell(machine: Any) -> None:
+    """Package lists shrink while cores are offline: the fifth core is with the sixth, not with the fourth."""
+    machine.cpus("0-7", online="0-2,5-7").arm_cpuinfo(dict.fromkeys(range(8), A53))
+    machine.cpu(range(3), package="0-2").cpu(range(5, 8), package="5-7").cpu((3, 4))
+    assert [cpus for _, _, cpus in summary(machine.probe())] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_lone_fast_core_does_not_take_in_the_cluster_that_is_offline(machine: Any) -> None:
+    machine.cpus("0-8", online="0-3,8").arm_cpuinfo(dict.fromkeys(range(4), A510) | {8: X3})
+    machine.cpu(range(4), max_khz=1704000, policy="0 1 2 3").cpu((8,), max_khz=2914000, policy="8")
+    assert sorted(cpus for _, _, cpus in summary(machine.probe())) == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
 def test_cluster_that_is_offline_as_a_whole(machine: Any) -> None:
     machine.cpus("0-7", online="0-3").arm_cpuinfo(dict.fromkeys(range(4), A53))
     machine.cpu(range(4), max_khz=1500000, policy="0 1 2 3")

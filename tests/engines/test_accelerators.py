@@ -125,7 +125,7 @@ class TestPlugins:
     def test_of_an_installed_package(self, machine: Builder, package: Builder) -> None:
         ort = package("onnxruntime")
         library = package("onnxruntime_qnn", "libonnxruntime_providers_qnn.so") / "libonnxruntime_providers_qnn.so"
-        assert plugin_libraries(ort.parent) == (PluginLibrary("qnn", "npu", library),)
+        assert plugin_libraries([ort.parent]) == (PluginLibrary("qnn", "npu", library),)
         found = only(onnxruntime_accelerators((), machine(), ort))
         assert (found.name, found.kind, found.present, found.why) == ("qnn", "npu", True, f"plug-in {library}")
 
@@ -133,7 +133,7 @@ class TestPlugins:
         library = tmp_path / "libmine.so"
         library.write_bytes(ELF)
         monkeypatch.setenv("EDGE_SDK_ORT_PLUGINS", f"mine={library}:cuda={library}:fast@gpu=/none.so:nonsense:x@y=z")
-        found = {plugin.name: plugin for plugin in plugin_libraries(package("onnxruntime").parent)}
+        found = {plugin.name: plugin for plugin in plugin_libraries([package("onnxruntime").parent])}
         assert {name: plugin.kind for name, plugin in found.items()} == {"mine": "npu", "cuda": "gpu", "fast": "gpu"}
 
     def test_a_plugin_that_is_not_there(

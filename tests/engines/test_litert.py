@@ -192,14 +192,14 @@ class TestState:
     def test_variables_keep_their_value_from_call_to_call_until_reset(self) -> None:
         runner = load(litert_models.counter())
         totals = [runner.run({"x": array(value)})["total"].item() for value in (1, 2, 3)]
-        runner.reset()
+        runner.reset_state()
         assert (totals, runner.run({"x": array(5)})["total"].item()) == ([1, 3, 6], 5)
 
     def test_tensors_that_an_op_keeps_are_reset_too(self) -> None:
         runner = load(litert_models.memory())
         feeds = {"x": array(1).reshape(1, 1)}
         sums = [runner.run(feeds)["y"].item() for _ in range(3)]
-        runner.reset()
+        runner.reset_state()
         assert (sums, runner.run(feeds)["y"].item()) == ([1, 2, 2], 1)
 
     def test_all_threads_see_the_same_state(self) -> None:

@@ -113,8 +113,7 @@ class TestDelegates:
             ("IDLE", "took none of the nodes; all ran on the CPU"),
             ("REFUSES", "the proof delegate wants option speed=fast"),
             ("PREPARE_FAILS", "the proof delegate fails in Prepare"),
-            ("ABORTS", "crashed (SIGABRT) while loading"),
-            ("ABORTS", "driver error: firmware is missing"),
+            ("ABORTS", ".so: driver error: firmware is missing"),
             ("SEGFAULTS", "crashed (SIGSEGV) while loading"),
         ],
     )
@@ -260,7 +259,7 @@ class TestChild:
     """What the parent makes of a child's last words."""
 
     def verdict(self, out: bytes = b"", err: bytes = b"", code: int | None = 0) -> proof._Verdict:
-        return proof._judge(proof._Said(out, err, code), 30.0)
+        return proof._judge(proof._Said(out, err, code), 30.0, "gpu")
 
     def test_garbage_on_its_pipes(self) -> None:
         verdict = self.verdict(out=os.urandom(200) + b"\n[1]\n", err=b"\xff\xfe", code=3)

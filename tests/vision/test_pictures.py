@@ -124,6 +124,12 @@ def test_an_animation_gives_its_first_frame(data: bytes) -> None:
     assert image.shape == (2, 4, 3) and (image == RED).all()
 
 
+def test_bytes_that_a_camera_left_between_jpeg_segments_do_no_harm() -> None:
+    data = encoded(".jpg", half_red_half_blue())
+    end_of_first = 4 + struct.unpack_from(">H", data, 4)[0]
+    assert decode_image(data[:end_of_first] + b"\0\0\0" + data[end_of_first:]).shape == (24, 32, 3)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".ppm", ".tiff", ".webp"])
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
 def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:

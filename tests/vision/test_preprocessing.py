@@ -99,6 +99,12 @@ def test_a_grey_picture_fills_three_channels() -> None:
     assert (prepare(np.full((6, 8), 9, np.uint8), found) == 9).all()
 
 
+def test_a_plain_number_serves_all_channels() -> None:
+    found = Preprocessing.for_input(spec("float32", 1, 6, 8, 3), mean=127, scale=np.float32(128))
+    assert (found.mean, found.scale) == ((127.0,), (128.0,))
+    assert np.allclose(prepare(one_colour(255, 127, 63), found), (1, 0, -0.5))
+
+
 def test_letterbox_keeps_the_shape_and_fills_around_it() -> None:
     found = Preprocessing.for_input(spec("uint8", 1, 100, 100, 3), resize="letterbox")
     tensor = prepare(one_colour(200, 200, 200, 50, 100), found)[0]
@@ -206,6 +212,10 @@ def test_inputs_that_are_no_picture_are_refused_by_name(
         {"mean": (1.0, 2.0)},
         {"mean": (float("nan"),)},
         {"scale": (0.0,)},
+        {"scale": "wide"},
+        {"mean": None},
+        {"size": 6},
+        {"size": "ab"},
         {"size": (0, 5)},
         {"crop_fraction": 0.0},
         {"colour": "rgb"},
