@@ -68,7 +68,7 @@ def exported_functions(path: Path) -> list[str]:
         raise EngineError(f"{path}: is no shared library (ELF) and cannot be loaded as custom ops")
     try:
         return _functions(content, wide=content[4] == 2)
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise EngineError(f"{path}: damaged shared library: its symbol table points outside of the file") from error
 
 
