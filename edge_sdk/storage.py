@@ -1,4 +1,4 @@
-"""The one way to write a file whole, and where the package keeps what it may lose.
+"""The one way to write a file whole and to read one that a user named, and where the package keeps what it may lose.
 
 A reader sees the old content or the new one, never a part: write a sibling, fsync it, rename it over the target, fsync
 the folder. `FailingFiles` is the twin for tests: it stops at any of these operations, as a power cut would.
@@ -7,11 +7,12 @@ the folder. `FailingFiles` is the twin for tests: it stops at any of these opera
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from edge_sdk.errors import StorageError
+from edge_sdk.errors import StorageError, UnreadableInput
 
-__all__ = ["FailingFiles", "Files", "cache_folder", "write_whole"]
+__all__ = ["FailingFiles", "Files", "cache_folder", "read_whole", "write_whole"]
 
 CACHE_VARIABLE = "EDGE_SDK_CACHE"
 
@@ -119,6 +120,30 @@ def write_whole(path: str | os.PathLike[str], content: bytes, files: Files = _FI
         raise StorageError(
             f"{target}: could not be written: {error.strerror or error}; the old content stands"
         ) from error
+
+
+def read_whole(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Reads a file that a user named: all of a regular file of a bounded size.
+
+    Raises:
+        UnreadableInput: missing, not readable, no regular file, or larger than `max_bytes`.
+    """
+    where = os.fspath(path)
+    try:
+        # Opening a pipe would wait for a writer, hence O_NONBLOCK and a look at what was opened.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableInput(f"{where}: not a regular file")
+            if status.st_size > max_bytes:
+                raise UnreadableInput(f"{where}: has {status.st_size} bytes, more than the {max_bytes} that are read")
+            return file.read()
+    except UnreadableInput:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadableInput(f"{where}: cannot be read: {reason}") from None
 
 
 def cache_folder(*parts: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a model takes and gives: `TensorSpec`, and the check of feeds against it."""
+"""What a model takes and gives: `TensorSpec`, the check of feeds against it, and stored against real numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_sdk.errors import InputNameError, InputShapeError, InputTypeError
 
-__all__ = ["Array", "FeedCheck", "Feeds", "Quantization", "TensorSpec"]
+__all__ = ["Array", "FeedCheck", "Feeds", "Quantization", "TensorSpec", "dequantize", "quantize"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Feeds = Mapping[str, Any] | Any
@@ -199,3 +199,44 @@ def _plain_check(spec: TensorSpec) -> tuple[np.dtype[Any] | None, tuple[int, ...
 
 def _names(feeds: Mapping[str, Any]) -> str:
     return ", ".join(repr(name) for name in feeds) or "nothing"
+
+
+def quantize(values: Array, spec: TensorSpec) -> Array:
+    """Real numbers as `spec` stores them: `round(values / scale) + zero_point`, saturated to the dtype.
+
+    Args:
+        values: any shape that fits `spec`, float.
+        spec: must have a quantization.
+    """
+    scale, zero_point = _factors(spec, values.ndim)
+    dtype = np.dtype(spec.dtype)
+    limits = np.iinfo(dtype)
+    stored: Array = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    return stored
+
+
+def dequantize(stored: Array, spec: TensorSpec, out: Array | None = None) -> Array:
+    """Stored numbers as the real ones they stand for: `(stored - zero_point) * scale`.
+
+    Args:
+        stored: any shape that fits `spec`.
+        spec: where it has no quantization, or `stored` holds no integers, `stored` comes back as it is.
+        out: float32 array of the same shape to write into.
+    """
+    if spec.quantization is None or stored.dtype.kind not in "iu":
+        return stored
+    scale, zero_point = _factors(spec, stored.ndim)
+    result: Array = np.subtract(stored, zero_point, out=out, dtype=np.float32, casting="unsafe")
+    result *= scale
+    return result
+
+
+def _factors(spec: TensorSpec, rank: int) -> tuple[Any, Any]:
+    quantization = spec.quantization
+    assert quantization is not None
+    if quantization.axis is None or len(quantization.scales) == 1:
+        return np.float32(quantization.scales[0]), np.float32(quantization.zero_points[0])
+    shape = [1] * rank
+    shape[quantization.axis] = -1
+    scales = np.asarray(quantization.scales, dtype=np.float32).reshape(shape)
+    return scales, np.asarray(quantization.zero_points, dtype=np.float32).reshape(shape)

@@ -8,13 +8,13 @@ Source: Multimedia Programming Interface and Data Specifications 1.0 (1991); Mic
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_sdk.errors import InputShapeError, InputValueError, UnreadableInput
+from edge_sdk.storage import read_whole
 from edge_sdk.tensors import Array
 
 __all__ = ["MAX_SAMPLES", "read_wav", "windows"]
@@ -50,22 +50,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[Array, int]:
         UnreadableInput: missing, not a WAV file, damaged, truncated, compressed, or too long.
     """
     where = os.fspath(path)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableInput(f"{where}: not a regular file")
-            if status.st_size > 16 * MAX_SAMPLES:
-                raise UnreadableInput(
-                    f"{where}: {status.st_size} bytes are too long a recording to be read whole; cut it"
-                )
-            data = file.read()
-    except UnreadableInput:
-        raise
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadableInput(f"{where}: cannot be read: {reason}") from None
+    data = read_whole(path, 16 * MAX_SAMPLES)
     try:
         form, body = _chunks(data, where)
     except (struct.error, IndexError):

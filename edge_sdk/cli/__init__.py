@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except EdgeError as error:
-        print(f"edge-sdk: {error}", file=sys.stderr)
+        from edge_sdk.cli.plain import plain
+
+        print(f"edge-sdk: {plain(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of our output has gone (`edge-sdk device | head`): nobody is left to tell.

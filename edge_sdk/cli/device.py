@@ -62,7 +62,7 @@ def _read_device(sysroot: str, here: bool, prove: bool) -> Device:
     if not here:
         return probe(sysroot)
     from edge_sdk.engines.accelerators import find_accelerators
-    from edge_sdk.engines.proof import recall
+    from edge_sdk.engines.proof_verdicts import recall
     from edge_sdk.engines.registry import engine_versions
 
     device = probe(engines=engine_versions(), accelerators=find_accelerators())

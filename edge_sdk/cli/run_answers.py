@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from edge_sdk.cli.plain import plain
-from edge_sdk.tensors import Array, TensorSpec
-from edge_sdk.vision import Detections, ScoredLabel, dequantize, top_k
+from edge_sdk.tensors import Array, TensorSpec, dequantize
+from edge_sdk.vision import Detections, ScoredLabel, top_k
 
 if TYPE_CHECKING:
     from edge_sdk.audio import Stretch

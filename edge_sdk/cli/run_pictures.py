@@ -12,12 +12,12 @@ from edge_sdk.cli.run_answers import Answer, Stopwatch, best_classes
 from edge_sdk.cli.run_inputs import FeedPlan
 from edge_sdk.cli.run_saving import Folder
 from edge_sdk.errors import InputShapeError
+from edge_sdk.tensors import dequantize
 from edge_sdk.vision import (
     Detections,
     Detector,
     Preprocessing,
     ScoredLabel,
-    dequantize,
     draw,
     load_cv2,
     prepare,

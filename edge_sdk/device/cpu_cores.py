@@ -1,7 +1,8 @@
 """Core designs: their names, how they rank, and how registers, compatible strings and SoC names tell them.
 
-The figures are data (`cores.json`). Sources: the MIDR tables of the ARM technical reference manuals and of util-linux'
-`lscpu`, the names of pytorch/cpuinfo, Intel's and AMD's family and model lists, and the vendors' SoC data sheets.
+The figures are data (`cores.json`). Names and MIDR parts follow pytorch/cpuinfo where it has them; the ranks are this
+project's own ordering, which only breaks ties where a machine tells neither capacities nor clocks that decide. The SoC
+layouts serve only where cores are offline or no file names them, and yield to what the machine tells.
 """
 
 from __future__ import annotations

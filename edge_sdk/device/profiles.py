@@ -209,7 +209,7 @@ def _as_profile(device: Device, stem: str) -> Profile:
         name=name or "exported",
         title=title,
         of="board",
-        match=MatchFacts(names=(title,), socs=(soc,) if soc else ()),
+        match=MatchFacts(names=(title,) if title != device.arch else (), socs=(soc,) if soc else ()),
         soc=soc,
         arch=device.arch,
         bits=device.bits,

@@ -7,9 +7,7 @@ verdict is kept for the next start.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import os
 import re
 import selectors
@@ -25,21 +23,12 @@ from typing import Any
 import msgspec
 
 from edge_sdk.device.facts import Accelerator
-from edge_sdk.errors import StorageError
-from edge_sdk.storage import cache_folder, write_whole
+from edge_sdk.engines.proof_verdicts import Verdict, keep_verdict, read_verdict, recall, verdict_file, with_verdict
 
 __all__ = ["prove", "recall"]
 
-_log = logging.getLogger(__name__)
-
 _KEPT_BYTES = 64 * 1024
 """How much of what the child writes is kept, from its end: a driver may write without end."""
-
-_DOUBT_S = 24 * 3600
-"""How long a failure is believed. A passing cause (load, a loose plug) must not rule an accelerator out for ever."""
-
-_DRIVER_SETTINGS = ("LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_RUNTIME_DIR", "CUDA_VISIBLE_DEVICES")
-"""Environment variables that decide which driver is met."""
 
 _ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)[^\n]*adapterType=([^\n]+)")
 _LOG_PREFIX = re.compile(r"^(?:[A-Z]+: )?(?:[IWEF]\d{4} [^\]]*\] |\[[^\]]*\] )?")
@@ -76,94 +65,21 @@ def prove(
     return tuple(_prove_one(accelerator, timeout_s, cache, retry, fingerprint or "") for accelerator in given)
 
 
-def recall(accelerators: Iterable[Accelerator], fingerprint: str) -> tuple[Accelerator, ...]:
-    """The accelerators with the verdicts that earlier proofs kept. Starts nothing."""
-    return tuple(_with(a, _read(_verdict_file(a, fingerprint))) if a.present else a for a in accelerators)
-
-
 def _this_device() -> str:
     from edge_sdk.device import probe
 
     return probe().fingerprint
 
 
-class _Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    usable: bool | None
-    why: str
-    at_s: float = 0.0
-    """Wall clock, as the verdict outlives the process."""
-
-
-def _with(accelerator: Accelerator, verdict: _Verdict | None) -> Accelerator:
-    if verdict is None:
-        return accelerator
-    return msgspec.structs.replace(accelerator, usable=verdict.usable, why=verdict.why)
-
-
 def _prove_one(accelerator: Accelerator, timeout_s: float, cache: bool, retry: bool, fingerprint: str) -> Accelerator:
     if not accelerator.present:
         return accelerator
-    kept_file = _verdict_file(accelerator, fingerprint) if cache else None
-    verdict = _read(kept_file)
+    kept_file = verdict_file(accelerator, fingerprint) if cache else None
+    verdict = read_verdict(kept_file)
     if verdict is None or (retry and not verdict.usable):
         verdict = _run_child(accelerator, timeout_s)
-        _keep(kept_file, verdict)
-    return _with(accelerator, verdict)
-
-
-# --- what is kept -----------------------------------------------------------------------------------------------------
-
-
-def _verdict_file(accelerator: Accelerator, fingerprint: str) -> Path | None:
-    parts = [fingerprint, accelerator.engine, _engine_version(accelerator.engine), accelerator.name, os.uname().release]
-    parts += [f"{variable}={os.environ.get(variable, '')}" for variable in _DRIVER_SETTINGS]
-    parts += [_library_state(word) for word in (accelerator.name, *accelerator.why.split()) if "/" in word]
-    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
-    try:
-        return cache_folder("proofs") / f"{digest[:32]}.json"
-    except StorageError as error:
-        _log.debug("verdicts are not kept: %s", error)
-        return None
-
-
-def _library_state(path: str) -> str:
-    """Changes when the library at `path` is replaced."""
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return path
-    return f"{path} {state.st_size} {state.st_mtime_ns}"
-
-
-def _engine_version(name: str) -> str:
-    from edge_sdk.engines.registry import find_engine
-
-    try:
-        return find_engine(name).version() or ""
-    except Exception as error:  # noqa: BLE001 - a foreign plug-in may raise anything
-        _log.debug("version of engine %r: %s", name, error)
-        return ""
-
-
-def _read(path: Path | None) -> _Verdict | None:
-    if path is None:
-        return None
-    try:
-        verdict = msgspec.json.decode(path.read_bytes(), type=_Verdict)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    if verdict.usable or 0 <= time.time() - verdict.at_s < _DOUBT_S:
-        return verdict
-    return None
-
-
-def _keep(path: Path | None, verdict: _Verdict) -> None:
-    if path is None or verdict.usable is None:
-        return
-    try:
-        write_whole(path, msgspec.json.encode(verdict))
-    except StorageError as error:
-        _log.debug("verdict is not kept: %s", error)
+        keep_verdict(kept_file, verdict)
+    return with_verdict(accelerator, verdict)
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
@@ -178,10 +94,10 @@ class _Said:
     code: int | None
 
 
-def _run_child(accelerator: Accelerator, timeout_s: float) -> _Verdict:
+def _run_child(accelerator: Accelerator, timeout_s: float) -> Verdict:
     at_s = time.time()
     if not sys.executable:
-        return _Verdict(None, "this process has no Python interpreter to start a child with", at_s)
+        return Verdict(None, "this process has no Python interpreter to start a child with", at_s)
     package_root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.append({package_root!r}); from edge_sdk.engines.proof_child import main; main()"
     task = json.dumps({"engine": accelerator.engine, "name": accelerator.name, "kind": accelerator.kind})
@@ -194,7 +110,7 @@ def _run_child(accelerator: Accelerator, timeout_s: float) -> _Verdict:
             start_new_session=True,  # so that helpers which a driver starts die with it
         )
     except OSError as error:
-        return _Verdict(None, f"no child process can be started: {error.strerror}", at_s)
+        return Verdict(None, f"no child process can be started: {error.strerror}", at_s)
     with child:
         try:
             said = _watch(child, timeout_s)
@@ -243,7 +159,7 @@ def _wait(child: subprocess.Popen[bytes], deadline: float) -> int | None:
         return None
 
 
-def _judge(said: _Said, timeout_s: float, kind: str) -> _Verdict:
+def _judge(said: _Said, timeout_s: float, kind: str) -> Verdict:
     stage = "starting"
     for line in said.out.splitlines():
         message = _message(line)
@@ -254,14 +170,14 @@ def _judge(said: _Said, timeout_s: float, kind: str) -> _Verdict:
             why = str(message["why"]) + _adapter(said.err)
             if usable is False:
                 why += _complaint(said.err, kind, why)
-            return _Verdict(usable if isinstance(usable, bool) else None, _one_line(why))
+            return Verdict(usable if isinstance(usable, bool) else None, _one_line(why))
     if said.code is None:
-        return _Verdict(False, f"did not end within {timeout_s:g} s while {stage}; the child process was killed")
+        return Verdict(False, f"did not end within {timeout_s:g} s while {stage}; the child process was killed")
     if said.code < 0:
-        return _Verdict(
+        return Verdict(
             False, _one_line(f"crashed ({_signal_name(-said.code)}) while {stage}{_complaint(said.err, kind)}")
         )
-    return _Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err, kind)}"))
+    return Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err, kind)}"))
 
 
 def _message(line: bytes) -> dict[str, Any]:

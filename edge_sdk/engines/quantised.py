@@ -10,9 +10,9 @@ import numpy as np
 
 from edge_sdk.engines.base import PlacementReport, Runner
 from edge_sdk.errors import InputValueError
-from edge_sdk.tensors import Array, TensorSpec
+from edge_sdk.tensors import Array, TensorSpec, dequantize, quantize
 
-__all__ = ["FloatRunner", "dequantize", "quantize"]
+__all__ = ["FloatRunner"]
 
 
 class FloatRunner(Runner):
@@ -65,36 +65,3 @@ class FloatRunner(Runner):
 
 def _as_float(spec: TensorSpec) -> TensorSpec:
     return replace(spec, dtype="float32", quantization=None) if spec.quantization is not None else spec
-
-
-def quantize(values: Array, spec: TensorSpec) -> Array:
-    """Real numbers as `spec` stores them: `round(values / scale) + zero_point`, saturated to the dtype.
-
-    Args:
-        values: any shape that fits `spec`, float.
-        spec: must have a quantization.
-    """
-    scale, zero_point = _factors(spec, values.ndim)
-    dtype = np.dtype(spec.dtype)
-    limits = np.iinfo(dtype)
-    stored: Array = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
-    return stored
-
-
-def dequantize(stored: Array, spec: TensorSpec, out: Array | None = None) -> Array:
-    """Stored numbers as the float32 they stand for: `(stored - zero_point) * scale`."""
-    scale, zero_point = _factors(spec, stored.ndim)
-    result: Array = np.subtract(stored, zero_point, out=out, dtype=np.float32, casting="unsafe")
-    result *= scale
-    return result
-
-
-def _factors(spec: TensorSpec, rank: int) -> tuple[Any, Any]:
-    quantization = spec.quantization
-    assert quantization is not None
-    if quantization.axis is None or len(quantization.scales) == 1:
-        return np.float32(quantization.scales[0]), np.float32(quantization.zero_points[0])
-    shape = [1] * rank
-    shape[quantization.axis] = -1
-    scales = np.asarray(quantization.scales, dtype=np.float32).reshape(shape)
-    return scales, np.asarray(quantization.zero_points, dtype=np.float32).reshape(shape)

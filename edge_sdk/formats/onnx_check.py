@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from edge_sdk.errors import DamagedModel, ModelNotFound
 from edge_sdk.formats.onnx_ops import check_node
-from edge_sdk.formats.onnx_reader import Function, Graph, Model, Node, SparseTensor, Tensor, inner_nodes
+from edge_sdk.formats.onnx_reader import Attribute, Function, Graph, Model, Node, SparseTensor, Tensor, inner_nodes
 from edge_sdk.formats.onnx_types import DTYPES, STRING, raw_bytes, typed_elements
 
 __all__ = ["check_onnx"]
@@ -31,6 +32,29 @@ def check_onnx(model: Model, name: str, folder: Path | None) -> None:
     _Checker(name, folder).model(model)
 
 
+class _Scope:
+    """The names that nodes of a graph may take, and the few integers that stand under some of them."""
+
+    def __init__(self, names: set[str], outer: _Scope | None) -> None:
+        self.names = names
+        self._outer = outer
+        self._constants: dict[str, list[int]] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether the name stands for something here or further out."""
+        return name in self.names or (self._outer is not None and self._outer.knows(name))
+
+    def add_constants(self, pairs: Iterable[tuple[str, list[int] | None]]) -> None:
+        """Remembers what stands under names; None for nothing worth remembering."""
+        self._constants.update((name, numbers) for name, numbers in pairs if numbers)
+
+    def constant(self, name: str) -> list[int] | None:
+        """The integers that stand under a name, here or further out."""
+        if name in self.names or self._outer is None:
+            return self._constants.get(name)
+        return self._outer.constant(name)
+
+
 class _Checker:
     def __init__(self, name: str, folder: Path | None) -> None:
         self.name = name
@@ -50,30 +74,30 @@ class _Checker:
         for function in model.functions:
             self._function(function)
         self._check_recursion(model.functions)
-        self._graph(model.graph, [])
+        self._graph(model.graph, None)
 
-    def _graph(self, graph: Graph, outer: list[set[str]]) -> None:
+    def _graph(self, graph: Graph, outer: _Scope | None) -> None:
         """Checks a graph that sees the names of the graphs around it."""
         for tensor in graph.initializers:
             self._tensor(tensor, f"initialiser {tensor.name!r}")
         for sparse in graph.sparse_initializers:
             self._sparse(sparse)
-        known = graph.initializer_names()
+        scope = _Scope(graph.initializer_names(), outer)
+        scope.add_constants((tensor.name, tensor.integers()) for tensor in graph.initializers)
         for spec in graph.inputs:
             if not spec.name:
                 raise self.damaged(f"an input of graph {graph.name!r} has no name")
-            known.add(spec.name)
-        self._nodes(graph.nodes, known, outer)
-        scopes = [known, *outer]
+            scope.names.add(spec.name)
+        self._nodes(graph.nodes, scope)
         for spec in graph.outputs:
-            if not any(spec.name in scope for scope in scopes):
+            if not scope.knows(spec.name):
                 raise self.damaged(f"output {spec.name!r} of graph {graph.name!r} is made by no node")
 
     def _function(self, function: Function) -> None:
-        known = set(function.inputs)
-        self._nodes(function.nodes, known, [])
+        scope = _Scope(set(function.inputs), None)
+        self._nodes(function.nodes, scope)
         for name in function.outputs:
-            if name not in known:
+            if not scope.knows(name):
                 raise self.damaged(f"output {name!r} of function {function.name!r} is made by no node")
 
     def _check_recursion(self, functions: list[Function]) -> None:
@@ -99,36 +123,38 @@ class _Checker:
                 f" {function.name!r} has {len(function.inputs)} and {len(function.outputs)}"
             )
 
-    def _nodes(self, nodes: list[Node], known: set[str], outer: list[set[str]]) -> None:
-        """Checks nodes and adds what they make to `known`. Their order is left to the engine, which sorts them."""
-        made: set[str] = set()
+    def _nodes(self, nodes: list[Node], scope: _Scope) -> None:
+        """Checks nodes and adds what they make to the scope. Their order is left to the engine, which sorts them."""
         for node in nodes:
             if not node.op_type:
                 raise self.damaged(f"node {_title(node)} names no op")
             for name in node.outputs:
-                if name and (name in made or name in known):
+                if name and name in scope.names:
                     raise self.damaged(
                         f"{name!r} is made by node {_title(node)}, but stands for something else already"
                     )
-                made.add(name)
-        known |= made
-        known.discard("")
-        scopes = [known, *outer]
+                scope.names.add(name)
+            if node.op_type == "Constant" and node.outputs:
+                scope.add_constants((node.outputs[0], _integers(attribute)) for attribute in node.attributes)
+        scope.names.discard("")
         for node in nodes:
-            for name in node.inputs:
-                if name and not any(name in scope for scope in scopes):
-                    raise self.damaged(f"node {_title(node)} takes {name!r}, which nothing makes")
-            for attribute in node.attributes:
-                for tensor in attribute.tensors:
-                    self._tensor(tensor, f"attribute {attribute.name!r} of node {_title(node)}")
-                for sparse in attribute.sparse:
-                    self._sparse(sparse)
-                for graph in attribute.graphs:
-                    self._graph(graph, scopes)
-            self._check_call(node)
-            problem = check_node(node)
-            if problem:
-                raise self.damaged(f"node {_title(node)}: {problem}")
+            self._node(node, scope)
+
+    def _node(self, node: Node, scope: _Scope) -> None:
+        for name in node.inputs:
+            if name and not scope.knows(name):
+                raise self.damaged(f"node {_title(node)} takes {name!r}, which nothing makes")
+        for attribute in node.attributes:
+            for tensor in attribute.tensors:
+                self._tensor(tensor, f"attribute {attribute.name!r} of node {_title(node)}")
+            for sparse in attribute.sparse:
+                self._sparse(sparse)
+            for graph in attribute.graphs:
+                self._graph(graph, scope)
+        self._check_call(node)
+        problem = check_node(node, scope.constant)
+        if problem:
+            raise self.damaged(f"node {_title(node)}: {problem}")
 
     def _sparse(self, sparse: SparseTensor) -> None:
         if sparse.values is None:
@@ -203,6 +229,13 @@ class _Checker:
                 )
             self._sizes[location] = found
         return self._sizes[location]
+
+
+def _integers(attribute: Attribute) -> list[int] | None:
+    """The integers of a Constant node."""
+    if attribute.tensors:
+        return attribute.tensors[0].integers()
+    return attribute.ints or (None if attribute.i is None else [attribute.i])
 
 
 def _title(node: Node) -> str:

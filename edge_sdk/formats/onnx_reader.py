@@ -5,10 +5,13 @@ Source: onnx.proto of the ONNX project (field numbers).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edge_sdk.formats.onnx_types import DTYPES
+import numpy as np
+
+from edge_sdk.formats.onnx_types import DTYPES, raw_bytes
 from edge_sdk.formats.protobuf import LENGTH, Field, Wire
 from edge_sdk.tensors import TensorSpec
 
@@ -31,6 +34,18 @@ class Tensor:
     """Entries by typed data field ("float_data")."""
     external: dict[str, str] | None = None
     segmented: bool = False
+    raw: bytes | None = None
+    numbers: list[int] = field(default_factory=list)
+    """The content where it is short: of raw_data, and of the typed fields for integers."""
+
+    def integers(self) -> list[int] | None:
+        """The elements where they are few and integers; None otherwise."""
+        dtype = DTYPES.get(self.data_type, "")
+        if not dtype.startswith(("int", "uint")) or raw_bytes(self.data_type, 2) == 1:
+            return None
+        if self.raw is not None and len(self.raw) == (raw_bytes(self.data_type, math.prod(self.dims)) or 0):
+            return [int(n) for n in np.frombuffer(self.raw, np.dtype(dtype).newbyteorder("<"))]
+        return self.numbers or None
 
 
 @dataclass(slots=True)
@@ -273,6 +288,8 @@ class _Reader:
                 case 5 | 7 | 11:
                     key = {5: "int32_data", 7: "int64_data", 11: "uint64_data"}[part[0]]
                     typed[key] = typed.get(key, 0) + wire.count_varints(part, key)
+                    if part[1] != LENGTH or part[3] - part[2] <= _MAX_KEPT:
+                        tensor.numbers += wire.integers(part, key)
                 case 6:
                     wire.expect(part, LENGTH, "string_data")
                     typed["string_data"] = typed.get("string_data", 0) + 1
@@ -281,6 +298,7 @@ class _Reader:
                 case 9:
                     wire.expect(part, LENGTH, "raw_data")
                     tensor.raw_size = part[3] - part[2]
+                    tensor.raw = wire.raw(part, "raw_data") if tensor.raw_size <= _MAX_KEPT else None
                 case 13:
                     key, value = self._pair(part, depth + 1)
                     tensor.external = {**(tensor.external or {}), key: value}

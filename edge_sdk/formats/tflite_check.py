@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edge_sdk.errors import DamagedModel, UnsupportedVersion
-from edge_sdk.formats.tflite_ops import check_operator
+from edge_sdk.formats.tflite_ops import called_subgraphs, check_operator
 from edge_sdk.formats.tflite_reader import Model, SubGraph, Tensor
 from edge_sdk.formats.tflite_types import data_bytes
 
@@ -98,6 +98,20 @@ class _Checker:
                 if problem:
                     op = self.model.opcodes[operator.code].name
                     raise self.damaged(f"operator {number} ({op}) of subgraph {graph.name!r}: {problem}", operator.at)
+
+        self._recursion()
+
+    def _recursion(self) -> None:
+        """Raises DamagedModel where subgraphs run each other in a ring: an engine would prepare them forever."""
+        calls = {
+            number: {called for operator in graph.operators for called in called_subgraphs(operator)}
+            for number, graph in enumerate(self.model.subgraphs)
+        }
+        # Subgraphs that run no others are done; a ring never gets done.
+        while done := {number for number, called in calls.items() if not called}:
+            calls = {number: called - done for number, called in calls.items() if number not in done}
+        if calls:
+            raise self.damaged(f"subgraph {self.model.subgraphs[next(iter(calls))].name!r} runs subgraphs without end")
 
     def _tensor(self, tensor: Tensor) -> None:
         title = _title(tensor)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 
-from edge_sdk.formats.tflite_reader import Model, Operator, SubGraph
+from edge_sdk.formats.tflite_reader import Model, Operator, SubGraph, Tensor
 
-__all__ = ["check_operator"]
+__all__ = ["called_subgraphs", "check_operator"]
 
 _NEEDED_INPUTS = {
     0: "CUSTOM DELEGATE CALL CALL_ONCE WHILE VAR_HANDLE HASHTABLE",
@@ -19,8 +19,8 @@ _NEEDED_INPUTS = {
     "SPLIT ARG_MAX ARG_MIN BROADCAST_TO BROADCAST_ARGS REVERSE_V2 REVERSE_SEQUENCE RESIZE_BILINEAR "
     "RESIZE_NEAREST_NEIGHBOR BATCH_MATMUL CUMSUM EMBEDDING_LOOKUP RFFT2D SEGMENT_SUM MULTINOMIAL MATRIX_SET_DIAG "
     "CONV_2D DEPTHWISE_CONV_2D CONV_3D FULLY_CONNECTED LSH_PROJECTION ASSIGN_VARIABLE",
-    3: "SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND SELECT SELECT_V2 SLICE PADV2 TRANSPOSE_CONV CONV_3D_TRANSPOSE SPLIT_V RANGE "
-    "SCATTER_ND DYNAMIC_UPDATE_SLICE HASHTABLE_LOOKUP HASHTABLE_FIND HASHTABLE_IMPORT UNSORTED_SEGMENT_PROD "
+    3: "SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND SELECT SELECT_V2 SLICE PADV2 TRANSPOSE_CONV CONV_3D_TRANSPOSE SPLIT_V "
+    "RANGE SCATTER_ND DYNAMIC_UPDATE_SLICE HASHTABLE_LOOKUP HASHTABLE_FIND HASHTABLE_IMPORT UNSORTED_SEGMENT_PROD "
     "UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_SUM",
     4: "STRIDED_SLICE ONE_HOT SPARSE_TO_DENSE",
     5: "EMBEDDING_LOOKUP_SPARSE SVDF RNN UNIDIRECTIONAL_SEQUENCE_RNN LSTM NON_MAX_SUPPRESSION_V4",
@@ -42,6 +42,11 @@ _OPTIONAL_FROM = {
     "BIDIRECTIONAL_SEQUENCE_LSTM": 1, "BIDIRECTIONAL_SEQUENCE_RNN": 1, "CUSTOM": 0, "DELEGATE": 0,
 }  # fmt: skip
 """How many of the first inputs must be there, for ops of which later ones may be left out (-1)."""
+_SCALED = (
+    "ADD SUB MUL DIV SQUARED_DIFFERENCE LEAKY_RELU PRELU HARD_SWISH LOGISTIC TANH SOFTMAX LOG_SOFTMAX CONV_2D "
+    "DEPTHWISE_CONV_2D TRANSPOSE_CONV FULLY_CONNECTED"
+)
+"""Ops that divide by the scales of integer operands."""
 _SUBGRAPH_OPTIONS = (
     "then_subgraph_index", "else_subgraph_index", "cond_subgraph_index", "body_subgraph_index", "init_subgraph_index",
     "decomposition_subgraph_index", "comparator_subgraph_index", "update_computation_subgraph_index", "subgraph",
@@ -52,6 +57,11 @@ _SUBGRAPH_OPTIONS = (
 def _needed(outputs: bool) -> dict[str, int]:
     table = _NEEDED_OUTPUTS if outputs else _NEEDED_INPUTS
     return {op: count for count, ops in table.items() for op in ops.split()}
+
+
+@functools.cache
+def _scaled() -> frozenset[str]:
+    return frozenset(_SCALED.split())
 
 
 def check_operator(model: Model, graph: SubGraph, operator: Operator) -> str | None:
@@ -73,16 +83,35 @@ def check_operator(model: Model, graph: SubGraph, operator: Operator) -> str | N
     for index in operator.outputs:
         if index >= 0 and graph.tensors[index].buffer and model.buffers[graph.tensors[index].buffer].size:
             return f"makes tensor {graph.tensors[index].name!r}, which is a constant"
-    return _check_subgraphs(model, operator)
-
-
-def _check_subgraphs(model: Model, operator: Operator) -> str | None:
-    """Whether the subgraphs that an operator runs exist and come after none that runs it."""
-    if operator.options is None:
-        return None
-    for name in _SUBGRAPH_OPTIONS:
-        if name in operator.options.slots:
-            index = operator.options.integer(name)
-            if not 0 < index < len(model.subgraphs):
-                return f"{name} is {index} of {len(model.subgraphs)}"
+    if op in _scaled():
+        operands = [graph.tensors[i] for i in (*operator.inputs[:2], *operator.outputs[:1]) if i >= 0]
+        problem = _check_scales(operands)
+        if problem:
+            return problem
+    for name, index in _subgraph_options(operator):
+        if not 0 < index < len(model.subgraphs):
+            return f"{name} is {index} of {len(model.subgraphs)}"
     return None
+
+
+def _check_scales(operands: list[Tensor]) -> str | None:
+    """Whether all narrow integers among the operands of an op have scales. Only int16 computes without any, too."""
+    narrow = [tensor for tensor in operands if tensor.dtype in ("int8", "uint8", "int16")]
+    if all(tensor.dtype == "int16" and not tensor.scales for tensor in narrow):
+        return None
+    if narrow[0] is not operands[0]:
+        return None  # integer weights under floats, whose scales the engine asks for itself
+    bare = next((tensor for tensor in narrow if not tensor.scales), None)
+    return f"operand {bare.name!r} ({bare.dtype}) has no scale" if bare else None
+
+
+def called_subgraphs(operator: Operator) -> set[int]:
+    """The subgraphs that an operator runs."""
+    return {index for _, index in _subgraph_options(operator)}
+
+
+def _subgraph_options(operator: Operator) -> list[tuple[str, int]]:
+    options = operator.options
+    if options is None:
+        return []
+    return [(name, options.integer(name)) for name in _SUBGRAPH_OPTIONS if name in options.slots]

@@ -8,7 +8,7 @@ from edge_sdk.vision.detections import Detections, intersection_over_union, nms
 from edge_sdk.vision.detectors import Detector, recognise
 from edge_sdk.vision.drawing import draw
 from edge_sdk.vision.geometry import Geometry
-from edge_sdk.vision.labels import ScoredLabel, dequantize, read_labels, top_k
+from edge_sdk.vision.labels import ScoredLabel, read_labels, top_k
 from edge_sdk.vision.opencv import load_cv2
 from edge_sdk.vision.pictures import MAX_PIXELS, decode_image, read_image, write_image
 from edge_sdk.vision.preprocessing import Preprocessing, prepare
@@ -21,7 +21,6 @@ __all__ = [
     "Preprocessing",
     "ScoredLabel",
     "decode_image",
-    "dequantize",
     "draw",
     "intersection_over_union",
     "load_cv2",

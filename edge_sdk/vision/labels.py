@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sdk.errors import InputShapeError, InputTypeError, InputValueError, UnreadableInput
-from edge_sdk.tensors import Array, TensorSpec
+from edge_sdk.tensors import Array
 
-__all__ = ["ScoredLabel", "dequantize", "read_labels", "top_k"]
+__all__ = ["ScoredLabel", "read_labels", "top_k"]
 
 _MAX_FILE_BYTES = 16 << 20
 _MAX_INDEX = 1_000_000
@@ -81,28 +81,6 @@ def _by_number(lines: list[str], where: str) -> list[str]:
 def _without_wordnet_id(label: str) -> str:
     match = _WORDNET.fullmatch(label)
     return match[1] if match else label
-
-
-def dequantize(array: Array, spec: TensorSpec) -> Array:
-    """The real numbers that an output stands for: `scale * (stored - zero_point)`.
-
-    Args:
-        array: an output, as the model gives it.
-        spec: its description.
-
-    Returns:
-        float32 of the same shape where `spec` is quantised and `array` holds integers, otherwise `array` itself.
-    """
-    quantization = spec.quantization
-    if quantization is None or array.dtype.kind not in "iu":
-        return array
-    shape = [1] * array.ndim
-    if quantization.axis is not None:
-        shape[quantization.axis] = -1
-    scales = np.asarray(quantization.scales, np.float32).reshape(shape)
-    zeros = np.asarray(quantization.zero_points, np.float32).reshape(shape)
-    real: Array = (array.astype(np.float32) - zeros) * scales
-    return real
 
 
 def top_k(scores: Array, k: int = 3, labels: Sequence[str] | None = None) -> tuple[ScoredLabel, ...]:

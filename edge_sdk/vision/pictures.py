@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_sdk.errors import InputShapeError, InputTypeError, InputValueError, UnreadableInput
-from edge_sdk.storage import write_whole
+from edge_sdk.storage import read_whole, write_whole
 from edge_sdk.tensors import Array
 from edge_sdk.vision.headers import BadHeader, read_header
 from edge_sdk.vision.opencv import load_cv2
@@ -40,7 +39,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         UnreadableInput: missing, not a picture, truncated, damaged, or too large.
         MissingExtra: OpenCV is not installed.
     """
-    return decode_image(_read_bytes(path), where=os.fspath(path), max_pixels=max_pixels)
+    return decode_image(read_whole(path, _MAX_FILE_BYTES), where=os.fspath(path), max_pixels=max_pixels)
 
 
 def decode_image(data: bytes, *, where: str = "picture", max_pixels: int = MAX_PIXELS) -> Array:
@@ -84,26 +83,6 @@ def _decode(cv2: Any, data: Array) -> Array | None:
         return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except (cv2.error, MemoryError):
         return None
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        # Opening a pipe would wait for a writer, hence O_NONBLOCK and a look at what was opened.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableInput(f"{os.fspath(path)}: not a regular file")
-            if status.st_size > _MAX_FILE_BYTES:
-                raise UnreadableInput(
-                    f"{os.fspath(path)}: {status.st_size} bytes are more than a picture file may have"
-                )
-            return file.read()
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnreadableInput):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadableInput(f"{os.fspath(path)}: cannot be read: {reason}") from None
 
 
 def write_image(path: str | os.PathLike[str], image: Array) -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from edge_sdk.device.facts import Accelerator
 from edge_sdk.engines import proof
 from edge_sdk.engines.proof import prove, recall
 from edge_sdk.engines.proof_models import ProofModel, onnx_models, tflite_models
+from edge_sdk.engines.proof_verdicts import Verdict
 
 SOURCE = Path(__file__).parent / "native" / "proof_delegate.c"
 LONG_S = 60.0
@@ -180,9 +183,9 @@ class TestKeeping:
         """Replaces the child process by a verdict: False for names that begin with "bad"."""
         names: list[str] = []
 
-        def run(accelerator: Accelerator, timeout_s: float) -> proof._Verdict:
+        def run(accelerator: Accelerator, timeout_s: float) -> Verdict:
             names.append(accelerator.name)
-            return proof._Verdict(not accelerator.name.startswith("bad"), "seen", at_s=proof.time.time())
+            return Verdict(not accelerator.name.startswith("bad"), "seen", at_s=time.time())
 
         monkeypatch.setattr(proof, "_run_child", run)
         return names
@@ -216,9 +219,9 @@ class TestKeeping:
         assert len(runs) == 2
 
     def test_a_failure_is_believed_for_a_day(self, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        now = proof.time.time()
+        now = time.time()
         prove([self.GOOD, self.BAD], fingerprint="f")
-        monkeypatch.setattr(proof.time, "time", lambda: now + 25 * 3600)
+        monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
         prove([self.GOOD, self.BAD], fingerprint="f")
         assert runs == ["good", "bad", "bad"]
 
@@ -258,7 +261,7 @@ class TestKeeping:
 class TestChild:
     """What the parent makes of a child's last words."""
 
-    def verdict(self, out: bytes = b"", err: bytes = b"", code: int | None = 0) -> proof._Verdict:
+    def verdict(self, out: bytes = b"", err: bytes = b"", code: int | None = 0) -> Verdict:
         return proof._judge(proof._Said(out, err, code), 30.0, "gpu")
 
     def test_garbage_on_its_pipes(self) -> None:
@@ -276,7 +279,7 @@ class TestChild:
         assert (verdict.usable, verdict.why) == (True, "ran; adapter Mali-G610")
 
     def test_no_interpreter_to_start_a_child_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(proof.sys, "executable", "")
+        monkeypatch.setattr(sys, "executable", "")
         result = proven(Accelerator(kind="gpu", name="gpu", engine="litert", present=True))
         assert result.usable is None
         assert "no Python interpreter" in result.why

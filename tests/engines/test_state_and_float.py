@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.engines import LoadOptions, find_engine
-from edge_sdk.engines.quantised import FloatRunner, dequantize, quantize
+from edge_sdk.engines.quantised import FloatRunner
 from edge_sdk.engines.state import StatefulRunner
 from edge_sdk.errors import InputNameError, InputTypeError, InputValueError
 from edge_sdk.formats import open_model
-from edge_sdk.tensors import Quantization, TensorSpec
+from edge_sdk.tensors import Quantization, TensorSpec, dequantize, quantize
 
 models = pytest.importorskip("tests.models")
 

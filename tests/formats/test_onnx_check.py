@@ -141,6 +141,26 @@ def test_a_group_of_none() -> None:
     assert "'group' is 0" in refusal(changed(models.onnx_conv(), ungroup))
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_division_of_integers_by_a_constant_zero(raw: bool) -> None:
+    """An engine that folds constants would divide while it loads, and die of it."""
+    zero = helper.make_tensor("zero", TensorProto.INT64, [1], b"\0" * 8 if raw else [0], raw=raw)
+    items = models.value("x", [2], TensorProto.INT64), models.value("y", [2], TensorProto.INT64)
+    content = models.onnx_bytes([helper.make_node("Div", ["x", "zero"], ["y"])], [items[0]], [items[1]], [zero])
+    assert "divides integers by a constant 0" in refusal(content)
+    halves = helper.make_tensor("zero", TensorProto.INT64, [1], [2])
+    open_model(
+        models.onnx_bytes([helper.make_node("Div", ["x", "zero"], ["y"])], [items[0]], [items[1]], [halves])
+    ).check()
+
+
+def test_a_sequence_of_parts_of_no_size() -> None:
+    def empty(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].raw_data = bytes(8)
+
+    assert "splits into parts of [0]" in refusal(changed(models.onnx_sequence_output(), empty))
+
+
 def test_a_function_that_calls_itself() -> None:
     def recur(model: onnx.ModelProto) -> None:
         node = model.functions[0].node[0]

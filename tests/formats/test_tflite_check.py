@@ -114,11 +114,41 @@ def test_quantisation_that_does_not_fit() -> None:
     assert "negative or no number" in refusal(change(scale=[0.1, float("nan"), 0.3]))
 
 
+def test_too_few_operands() -> None:
+    assert "has 1 inputs, expected at least 2" in refusal(changed(models.tflite_add(), change_operator(inputs=[0])))
+    assert "has 0 outputs, expected at least 1" in refusal(changed(models.tflite_add(), change_operator(outputs=[])))
+
+
+def test_an_operator_that_would_write_over_a_constant() -> None:
+    text = refusal(changed(models.tflite_add(), change_operator(outputs=[1])))
+    assert "makes tensor 'one', which is a constant" in text
+
+
+def test_subgraphs_that_are_missing_or_run_themselves() -> None:
+    def branch(index: int) -> Callable[[Any], None]:
+        return lambda m: setattr(m.subgraphs[0].operators[0].builtinOptions, "thenSubgraphIndex", index)
+
+    assert "then_subgraph_index is 3 of 3" in refusal(changed(models.tflite_if(), branch(3)))
+
+    def ring(model: Any) -> None:
+        model.subgraphs[1].operators = model.subgraphs[0].operators
+        model.subgraphs[1].tensors = model.subgraphs[0].tensors
+
+    assert "'main' runs subgraphs without end" in refusal(changed(models.tflite_if(), ring))
+
+
 def test_a_scale_of_zero() -> None:
     def flatten(model: Any) -> None:
         model.subgraphs[0].tensors[0].quantization.scale = [0.0]
 
     assert "scale 0" in refusal(changed(models.tflite_int8(), flatten))
+
+
+def test_arithmetic_on_integers_without_a_scale() -> None:
+    def forget(model: Any) -> None:
+        model.subgraphs[0].tensors[3].quantization = None
+
+    assert "'y' (int8) has no scale" in refusal(changed(models.tflite_int8(), forget))
 
 
 def test_a_constant_among_the_inputs() -> None:

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import EdgeError, InputError, UnreadableInput
-from edge_sdk.tensors import Quantization, TensorSpec
-from edge_sdk.vision import ScoredLabel, dequantize, read_labels, top_k
+from edge_sdk.tensors import Quantization, TensorSpec, dequantize
+from edge_sdk.vision import ScoredLabel, read_labels, top_k
 
 
 @pytest.mark.parametrize(
