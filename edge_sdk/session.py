@@ -19,7 +19,6 @@ import numpy as np
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions, Runner
 from edge_sdk.errors import AcceleratorError, EngineError, InputError, InputValueError, SessionClosed
 from edge_sdk.metrics import Histogram
-from edge_sdk.report import Report, make_report
 from edge_sdk.tensors import Array, FeedCheck, Feeds, TensorSpec
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from edge_sdk.device.facts import Device
     from edge_sdk.formats import ModelFile
     from edge_sdk.planner import Plan, Wish
+    from edge_sdk.report import Report
 
 __all__ = ["AcceleratorFallback", "Session", "load"]
 
@@ -477,6 +477,8 @@ class Session:
 
     def report(self) -> Report:
         """Where each node really runs, and how a request's time divides so far."""
+        from edge_sdk.report import make_report
+
         active = self._hold()
         try:
             return make_report(

@@ -67,8 +67,9 @@ def prove(
 
 def _this_device() -> str:
     from edge_sdk.device import probe
+    from edge_sdk.engines.registry import engine_versions
 
-    return probe().fingerprint
+    return probe(engines=engine_versions()).fingerprint
 
 
 def _prove_one(accelerator: Accelerator, timeout_s: float, cache: bool, retry: bool, fingerprint: str) -> Accelerator:
@@ -87,11 +88,11 @@ def _prove_one(accelerator: Accelerator, timeout_s: float, cache: bool, retry: b
 
 @dataclass(slots=True)
 class _Said:
-    """What the child wrote, and how it ended: its exit code, or None where it had to be killed."""
+    """What the child wrote, and whether it ended by itself."""
 
     out: bytes
     err: bytes
-    code: int | None
+    ended: bool
 
 
 def _run_child(accelerator: Accelerator, timeout_s: float) -> Verdict:
@@ -116,14 +117,21 @@ def _run_child(accelerator: Accelerator, timeout_s: float) -> Verdict:
             said = _watch(child, timeout_s)
         finally:
             _kill(child)
-    return msgspec.structs.replace(_judge(said, timeout_s, accelerator.kind), at_s=at_s)
+        code = child.returncode if said.ended else None
+    return msgspec.structs.replace(_judge(said, code, timeout_s, accelerator.kind), at_s=at_s)
+
+
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    # Looks without reaping: until it is reaped, the number of its process group belongs to nobody else.
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Ends the child, if it has not ended, and whatever it started."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # all gone already
+        pass
     child.wait()
 
 
@@ -135,12 +143,13 @@ def _watch(child: subprocess.Popen[bytes], timeout_s: float) -> _Said:
         for pipe in kept:
             if pipe is not None:
                 selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
+        while True:
+            ended = _has_ended(child)
             left = deadline - time.monotonic()
-            ended = child.poll() is not None
             if left <= 0 and not ended:
                 break
-            # A grandchild may hold the pipes open after the child's end, so then only what is there already is read.
+            # Looks at the child ten times a second: pidfds, which could be awaited, need Linux 5.3. After its end only
+            # what is there already is read, since a grandchild may hold the pipes open.
             events = selector.select(0 if ended else min(left, 0.1))
             if ended and not events:
                 break
@@ -149,17 +158,11 @@ def _watch(child: subprocess.Popen[bytes], timeout_s: float) -> _Said:
                 if not content:
                     selector.unregister(key.fileobj)
                 kept[key.fileobj] = (kept[key.fileobj] + content)[-_KEPT_BYTES:]  # type: ignore[index]
-    return _Said(kept[child.stdout], kept[child.stderr], _wait(child, deadline))
+    return _Said(kept[child.stdout], kept[child.stderr], ended)
 
 
-def _wait(child: subprocess.Popen[bytes], deadline: float) -> int | None:
-    try:
-        return child.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _judge(said: _Said, timeout_s: float, kind: str) -> Verdict:
+def _judge(said: _Said, code: int | None, timeout_s: float, kind: str) -> Verdict:
+    """The verdict by the child's last words, or else by its exit code (None where it had to be killed)."""
     stage = "starting"
     for line in said.out.splitlines():
         message = _message(line)
@@ -171,13 +174,11 @@ def _judge(said: _Said, timeout_s: float, kind: str) -> Verdict:
             if usable is False:
                 why += _complaint(said.err, kind, why)
             return Verdict(usable if isinstance(usable, bool) else None, _one_line(why))
-    if said.code is None:
+    if code is None:
         return Verdict(False, f"did not end within {timeout_s:g} s while {stage}; the child process was killed")
-    if said.code < 0:
-        return Verdict(
-            False, _one_line(f"crashed ({_signal_name(-said.code)}) while {stage}{_complaint(said.err, kind)}")
-        )
-    return Verdict(False, _one_line(f"ended (exit code {said.code}) while {stage}{_complaint(said.err, kind)}"))
+    if code < 0:
+        return Verdict(False, _one_line(f"crashed ({_signal_name(-code)}) while {stage}{_complaint(said.err, kind)}"))
+    return Verdict(False, _one_line(f"ended (exit code {code}) while {stage}{_complaint(said.err, kind)}"))
 
 
 def _message(line: bytes) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from pathlib import Path, PurePath
 
 from edge_sdk.errors import DamagedModel, EdgeError, ModelNotFound, UnsupportedFormat
@@ -74,6 +71,9 @@ def _foreign(name: str, key: str) -> UnsupportedFormat:
 
 
 def _zip_kind(content: memoryview, suffix: str) -> str:
+    import io
+    import zipfile
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.namelist()
@@ -117,7 +117,7 @@ def _text_in_place(name: str, suffix: str, text: str) -> EdgeError:
         return _foreign(name, "tfjs")
     if SUFFIXES.get(suffix):
         return _foreign(name, SUFFIXES[suffix])
-    first = re.sub(r"\s+", " ", text.strip())[:40]
+    first = " ".join(text.split())[:40]
     return DamagedModel(
         f'{name}: holds text ("{first}…"), not a model; expected an ONNX or TFLite file; fetch it again'
     )
@@ -134,7 +134,8 @@ def _protobuf_kind(content: memoryview, name: str, suffix: str) -> str:
                 break
     except DamagedModel as error:
         broken = error
-    known = bool(fields) and all(_ONNX_FIELDS.get(number) == wire for number, wire in fields)
+    # Newer versions of ONNX may add fields of their own.
+    known = bool(fields) and all(_ONNX_FIELDS.get(n, wire) == wire and n < _CORE_ML_FIELDS.start for n, wire in fields)
     numbers = {number for number, _ in fields}
     if known and 7 in numbers and broken is None:
         return "onnx"

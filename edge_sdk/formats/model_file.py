@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import hashlib
 import mmap
 import os
 import stat
@@ -82,6 +80,8 @@ class ModelFile:
         """Hash of the file itself, hexadecimal. Read once, on first use."""
         with self._lock:
             if not self._sha256:
+                import hashlib
+
                 self._sha256 = hashlib.sha256(self.content()).hexdigest()
             return self._sha256
 
@@ -183,6 +183,8 @@ class ModelFile:
         files = self.describe().external_files
         if not files:
             return self.sha256
+        import hashlib
+
         digest = hashlib.sha256(self.sha256.encode())
         folder = self.path.parent if self.path else Path()
         for name in files:
@@ -225,6 +227,8 @@ def open_model(source: str | os.PathLike[str] | bytes, *, name: str | None = Non
 def _not_readable(path: Path, error: OSError | ValueError) -> ModelNotFound:
     if not isinstance(error, FileNotFoundError):
         return ModelNotFound(f"{path}: cannot be read: {_reason(error)}; expected a .onnx or .tflite file")
+    import difflib
+
     hint = ""
     with contextlib.suppress(OSError):
         close = difflib.get_close_matches(path.name, os.listdir(path.parent), 1)

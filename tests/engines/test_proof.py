@@ -262,7 +262,7 @@ class TestChild:
     """What the parent makes of a child's last words."""
 
     def verdict(self, out: bytes = b"", err: bytes = b"", code: int | None = 0) -> Verdict:
-        return proof._judge(proof._Said(out, err, code), 30.0, "gpu")
+        return proof._judge(proof._Said(out, err, ended=True), code, 30.0, "gpu")
 
     def test_garbage_on_its_pipes(self) -> None:
         verdict = self.verdict(out=os.urandom(200) + b"\n[1]\n", err=b"\xff\xfe", code=3)

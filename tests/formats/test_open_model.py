@@ -62,6 +62,13 @@ def test_the_content_decides_not_the_suffix(tmp_path: Path, name: str) -> None:
     assert open_model(write(tmp_path, name + ".onnx", models.tflite_add())).format == "tflite"
 
 
+def test_a_newer_onnx_with_fields_not_known_yet(tmp_path: Path) -> None:
+    content = models.onnx_add() + b"\xf2\x01\x03new"
+    model = open_model(write(tmp_path, "model", content))
+    model.check()
+    assert model.format == "onnx"
+
+
 def test_a_missing_file_is_named_with_the_one_that_may_be_meant(tmp_path: Path) -> None:
     write(tmp_path, "mobilenet.onnx", models.onnx_add())
     message = refusal(ModelNotFound, tmp_path / "mobilnet.onnx")
