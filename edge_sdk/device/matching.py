@@ -139,16 +139,22 @@ def _compare_name(device: Device, profile: Profile) -> Agreement:
     given = _words(device.name)
     if not given or " ".join(given) in _NO_NAME or device.name in (device.arch, device.soc):
         return Agreement("name", 0.0, "the board's name is unknown")
-    for name in profile.match.names:
-        expected = _words(name)
-        if given[: len(expected)] == expected:
-            return Agreement("name", 1.0, f"name {device.name!r}")
+    if _is_named(device, profile):
+        return Agreement("name", 1.0, f"name {device.name!r}")
     if profile.of == "chip":
         return Agreement("name", 0.0, f"name {device.name!r}")
     return Agreement("name", -1.0, f"name {device.name!r}, not {profile.title!r}")
 
 
+def _is_named(device: Device, profile: Profile) -> bool:
+    given = _words(device.name)
+    return any(given[: len(words)] == words for words in map(_words, profile.match.names))
+
+
 def _compare_soc(device: Device, profile: Profile) -> Agreement:
+    if profile.of == "chip" and _is_named(device, profile):
+        # Device trees may name but the chip's family (amlogic,g12b); a known board tells more.
+        return Agreement("soc", 1.0, f"{device.name!r} carries {profile.soc}")
     if not profile.match.socs:
         return Agreement("soc", 0.0, "")
     expected = {"".join(_words(soc)) for soc in profile.match.socs}
@@ -166,10 +172,10 @@ def _compare_cores(given: tuple[Cluster, ...], expected: tuple[ProfileCluster, .
     # Clusters of one core design are taken together: kernels cut them by policy, by package, or not at all.
     want: Counter[str | None] = Counter()
     for cluster in expected:
-        want[cluster.core] += len(cluster.cpus)
+        want[_design(cluster.core)] += len(cluster.cpus)
     have: Counter[str | None] = Counter()
     for real in given:
-        have[real.core] += len(real.siblings) or len(real.cpus)
+        have[_design(real.core)] += len(real.siblings) or len(real.cpus)
     text = _cores_text(have)
     if None in have:
         if sum(have.values()) == sum(want.values()):
@@ -183,15 +189,20 @@ def _compare_cores(given: tuple[Cluster, ...], expected: tuple[ProfileCluster, .
     return Agreement("cores", -1.0, f"{text}, not {_cores_text(want)}")
 
 
+def _design(core: str | None) -> str | None:
+    """The core's name without its revision: "cortex-a55r0" is a cortex-a55."""
+    return None if core is None else re.sub(r"r[0-9]+$", "", core)
+
+
 def _cores_text(cores: Counter[str | None]) -> str:
     return " + ".join(f"{count} x {core or 'unknown core'}" for core, count in cores.items()) or "no cores"
 
 
 def _compare_clocks(given: tuple[Cluster, ...], expected: tuple[ProfileCluster, ...]) -> Agreement:
-    have = [(c.core, c.max_mhz) for c in given if c.max_mhz is not None]
+    have = [(_design(c.core), c.max_mhz) for c in given if c.max_mhz is not None]
     if not have:
         return Agreement("clocks", 0.0, "clocks are unknown")
-    allowed = [(c.core, mhz) for c in expected if c.max_mhz is not None for mhz in (c.max_mhz, *c.other_mhz)]
+    allowed = [(_design(c.core), mhz) for c in expected if c.max_mhz is not None for mhz in (c.max_mhz, *c.other_mhz)]
     odd = [
         mhz
         for core, mhz in have

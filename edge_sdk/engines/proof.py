@@ -100,11 +100,11 @@ def _run_child(accelerator: Accelerator, timeout_s: float) -> Verdict:
     if not sys.executable:
         return Verdict(None, "this process has no Python interpreter to start a child with", at_s)
     package_root = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.append({package_root!r}); from edge_sdk.engines.proof_child import main; main()"
+    program = f"import sys; sys.path.append({package_root!r}); from edge_sdk.engines.proof_child import main; main()"
     task = json.dumps({"engine": accelerator.engine, "name": accelerator.name, "kind": accelerator.kind})
     try:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, task],
+            [sys.executable, "-P", "-c", program, task],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,7 +151,7 @@ def _watch(child: subprocess.Popen[bytes], timeout_s: float) -> _Said:
             # Looks at the child ten times a second: pidfds, which could be awaited, need Linux 5.3. After its end only
             # what is there already is read, since a grandchild may hold the pipes open.
             events = selector.select(0 if ended else min(left, 0.1))
-            if ended and not events:
+            if ended and (not events or left <= 0):
                 break
             for key, _ in events:
                 content = os.read(key.fd, 65536)

@@ -103,7 +103,7 @@ def _placed(session: Any, provider: str) -> str:
         RuntimeError: elsewhere than on `provider`.
     """
     read = getattr(session, "get_provider_graph_assignment_info", None)
-    if read is None:  # before onnxruntime 1.24: the CPU is shut out, and the provider must be in the session
+    if read is None:  # an older onnxruntime: the CPU is shut out, and the provider must be in the session
         if provider not in session.get_providers():
             raise RuntimeError(f"the engine left {provider} out and ran on {', '.join(session.get_providers())}")
         return "no other was allowed"

@@ -85,6 +85,16 @@ class TestSure:
     def test_a_chip_by_its_names(self, soc: str, expected: str) -> None:
         assert matched(like(expected, name="Vendor X1", soc=soc)).confidence >= 0.95
 
+    def test_a_board_known_to_carry_the_chip(self) -> None:
+        match = matched(like("amlogic-a311d", name="Khadas VIM3", soc="g12b"))
+        assert match.confidence >= 0.95
+        assert "+ 'Khadas VIM3' carries Amlogic A311D" in match.facts
+
+    def test_a_core_named_with_its_revision(self) -> None:
+        *big, little = load_profile("rk3588").device().clusters
+        clusters = (*big, msgspec.structs.replace(little, core="cortex-a55r0"))
+        assert matched(like("rk3588", clusters=clusters)).confidence == 1.0
+
 
 class TestLessSure:
     def test_a_name_that_the_facts_contradict(self) -> None:
