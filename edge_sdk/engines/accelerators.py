@@ -41,10 +41,10 @@ _log = logging.getLogger(__name__)
 
 def find_accelerators() -> tuple[Accelerator, ...]:
     """Asks every installed engine. Never raises: an engine that fails is left out with a warning in the log."""
-    from edge_sdk.engines.registry import engines
+    from edge_sdk.engines.registry import real_engines
 
     found: list[Accelerator] = []
-    for name, engine in engines().items():
+    for name, engine in real_engines().items():
         try:
             found.extend(engine.accelerators())
         except Exception as error:  # noqa: BLE001 - a foreign plug-in may raise anything; the others still count

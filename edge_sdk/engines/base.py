@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_sdk.device.facts import Accelerator
-from edge_sdk.formats import ModelFile
-from edge_sdk.metrics import Histogram
-from edge_sdk.tensors import TensorSpec
+if TYPE_CHECKING:
+    # For annotations only: listing engines and their versions needs neither numpy nor a model.
+    from edge_sdk.device.facts import Accelerator
+    from edge_sdk.formats import ModelFile
+    from edge_sdk.metrics import Histogram
+    from edge_sdk.tensors import TensorSpec
 
 __all__ = ["CustomOps", "Engine", "LoadOptions", "NodePlacement", "PlacementReport", "Runner", "ThreadPlacement"]
 

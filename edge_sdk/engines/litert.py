@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from edge_sdk.device.facts import Accelerator
+from typing import TYPE_CHECKING
+
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.litert_library import installed
 from edge_sdk.errors import EngineNotInstalled
-from edge_sdk.formats import ModelFile
+
+if TYPE_CHECKING:
+    from edge_sdk.device.facts import Accelerator
+    from edge_sdk.formats import ModelFile
 
 __all__ = ["LiteRtEngine"]
 
@@ -42,7 +46,7 @@ class LiteRtEngine(Engine):
 
     def accelerators(self) -> tuple[Accelerator, ...]:
         """Accelerators, delegates and vendor plug-ins that were found."""
-        from edge_sdk.engines.accelerators import litert_accelerators
+        from edge_sdk.engines.accelerators_litert import litert_accelerators
 
         return litert_accelerators() if self.version() else ()
 

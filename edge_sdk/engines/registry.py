@@ -12,7 +12,7 @@ from edge_sdk.errors import EngineError, EngineNotInstalled
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["clear_cache", "engine_versions", "engines", "engines_for", "find_engine"]
+__all__ = ["clear_cache", "engine_versions", "engines", "engines_for", "find_engine", "real_engines"]
 
 GROUP = "edge_sdk.engines"
 _log = logging.getLogger(__name__)
@@ -43,8 +43,15 @@ def _load(name: str) -> Engine:
 
 def engines() -> dict[str, Engine]:
     """All engines by name, installed or not. One that cannot be imported is left out, and the log says so."""
+    return real_engines() | {name: _load(name) for name in _NEVER_UNASKED if name in _entry_points()}
+
+
+def real_engines() -> dict[str, Engine]:
+    """Those of `engines` that run models for real: `simulated` is left out, and with it what it imports."""
     found = {}
     for name in _entry_points():
+        if name in _NEVER_UNASKED:
+            continue
         try:
             found[name] = _load(name)
         except Exception as error:  # noqa: BLE001 - a foreign plug-in may raise anything; it must not take the others down
@@ -66,8 +73,8 @@ def find_engine(name: str) -> Engine:
 def engine_versions() -> dict[str, str]:
     """Version by name of the engines whose library is installed, without importing any."""
     versions = {}
-    for name, engine in engines().items():
-        version = engine.version() if name not in _NEVER_UNASKED else None
+    for name, engine in real_engines().items():
+        version = engine.version()
         if version is not None:
             versions[name] = version
     return versions
@@ -79,7 +86,7 @@ def engines_for(model_format: str) -> tuple[Engine, ...]:
     Raises:
         EngineNotInstalled: none is installed; the message names what to install.
     """
-    able = [e for n, e in engines().items() if model_format in e.formats and n not in _NEVER_UNASKED]
+    able = [engine for engine in real_engines().values() if model_format in engine.formats]
     installed = tuple(engine for engine in able if engine.version() is not None)
     if not installed:
         names = " or ".join(engine.name for engine in able) or "an engine"

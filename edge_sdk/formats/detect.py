@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from edge_sdk.errors import DamagedModel, EdgeError, ModelNotFound, UnsupportedFormat
 from edge_sdk.formats.foreign import FOLDERS, FOREIGN, MAGIC, SUFFIXES, ZIP_MEMBERS
 from edge_sdk.formats.protobuf import LENGTH, VARINT, Wire
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["detect_folder", "detect_format"]
 
@@ -60,7 +66,9 @@ def detect_folder(path: Path) -> EdgeError:
     key = SUFFIXES.get(path.suffix.lower(), "")
     if key:
         return _foreign(str(path), key)
-    models = sorted(p.name for p in path.iterdir() if p.suffix.lower() in (".onnx", ".tflite"))[:3]
+    models: list[str] = []
+    with contextlib.suppress(OSError):
+        models = sorted(p.name for p in path.iterdir() if p.suffix.lower() in (".onnx", ".tflite"))[:3]
     hint = f"; it holds {', '.join(models)}" if models else ""
     return ModelNotFound(f"{path}: is a folder; expected a .onnx or .tflite file{hint}")
 
@@ -70,12 +78,42 @@ def _foreign(name: str, key: str) -> UnsupportedFormat:
     return UnsupportedFormat(f"{name}: is {what}, which is not run here; expected ONNX or TFLite: {way}")
 
 
+class _File(io.RawIOBase):
+    """Bytes in memory as a file, without a copy of them: archives of weights are large, their directory is not."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = (0, self._position, len(self._content))[whence]
+        if base + offset < 0:
+            raise OSError(22, "a place before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        target = memoryview(buffer).cast("B")
+        part = self._content[self._position : self._position + len(target)]
+        target[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
 def _zip_kind(content: memoryview, suffix: str) -> str:
-    import io
     import zipfile
 
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(_File(content)) as archive:
             members = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError, OverflowError):
         members = []

@@ -116,6 +116,7 @@ class ModelFile:
                     model = self._read_tflite()
                     check_references(model, self.size_bytes, self.name)
                     self._info = describe_tflite(model, self.content())
+            self._forget_parts()
             return self._info
 
     def check(self) -> None:
@@ -137,6 +138,7 @@ class ModelFile:
 
                 check_tflite(self._read_tflite(), self.size_bytes, self.name)
             self._checked = True
+            self._forget_parts()
 
     def close(self) -> None:
         """Gives the mapped memory back as soon as nobody reads it. Idempotent; what was read stays known."""
@@ -147,6 +149,11 @@ class ModelFile:
                 # Somebody still reads: the memory goes with the last view of it.
                 with contextlib.suppress(BufferError):
                     mapped.close()
+
+    def _forget_parts(self) -> None:
+        """Drops what was read once nobody will ask for it again: a large graph takes much memory as objects."""
+        if self._checked and self._info is not None:
+            self._onnx = self._tflite = None
 
     def _read_onnx(self) -> onnx_reader.Model:
         if self._onnx is None:

@@ -11,9 +11,7 @@ __all__ = ["Constant", "check_node"]
 Constant = Callable[[str], "list[int] | None"]
 """The integers that stand under a name, where they are few and known from the file."""
 
-_POSITIVE = frozenset(
-    {"group", "num_groups", "blocksize", "block_size", "num_heads", "kv_num_heads", "hidden_size", "num_outputs"}
-)
+_POSITIVE = frozenset({"group", "num_groups", "blocksize", "num_outputs"})
 _ALL_POSITIVE = frozenset({"strides", "dilations", "kernel_shape"})
 _DIVISIONS = frozenset({"Div", "Mod"})
 _MAX = 1 << 31
@@ -23,12 +21,12 @@ _MAX_ELEMENTS = 1 << 33
 
 def check_node(node: Node, constant: Constant) -> str | None:
     """What is wrong with the settings of a node, or None."""
+    if node.domain not in ("", "ai.onnx", "com.microsoft"):
+        return None  # what names mean there is not known
     for attribute in node.attributes:
         problem = _check_attribute(attribute)
         if problem:
             return problem
-    if node.domain not in ("", "ai.onnx"):
-        return None
     if node.op_type in _DIVISIONS and len(node.inputs) == 2 and 0 in (constant(node.inputs[1]) or ()):
         return "divides integers by a constant 0"
     if node.op_type == "SplitToSequence" and len(node.inputs) == 2:
@@ -37,7 +35,7 @@ def check_node(node: Node, constant: Constant) -> str | None:
             return f"splits into parts of {parts[:8]}, expected positive sizes"
     if node.op_type in ("ConstantOfShape", "Expand") and node.inputs:
         shape = constant(node.inputs[-1]) or []
-        if _elements(shape) > _MAX_ELEMENTS or any(d < 0 for d in shape):
+        if _elements(shape) > _MAX_ELEMENTS:
             return f"makes a tensor of shape {shape[:8]}"
     return None
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 
 from edge_sdk.errors import DamagedModel, UnsupportedVersion
+from edge_sdk.formats.flatbuffer import Table
 from edge_sdk.formats.tflite_ops import called_subgraphs, check_operator
 from edge_sdk.formats.tflite_reader import Model, SubGraph, Tensor
+from edge_sdk.formats.tflite_sparsity import check_sparsity
 from edge_sdk.formats.tflite_types import data_bytes
 
 __all__ = ["check_references", "check_tflite"]
 
 SCHEMA_VERSION = 3
-MAX_BYTES = 1 << 36
-"""No tensor takes more than this, in memory or in the file."""
+MAX_ELEMENTS = 1 << 36
+"""No tensor has more than this."""
 MAX_INPUT_BYTES = 1 << 30
 """No input takes more than this: an engine allocates inputs while it loads, before anybody could resize them."""
 MAX_RANK = 32
@@ -43,18 +45,16 @@ class _Checker:
         for graph in model.subgraphs:
             self._graph(graph)
         for signature in model.signatures:
-            if signature.subgraph >= len(model.subgraphs) or "" in (
-                *signature.inputs.values(),
-                *signature.outputs.values(),
-            ):
-                self._signature_has_unnamed(signature.key, signature.subgraph)
+            if signature.subgraph >= len(model.subgraphs):
+                count = len(model.subgraphs)
+                raise self.damaged(f"signature {signature.key!r} runs subgraph {signature.subgraph} of {count}")
+            count = len(model.subgraphs[signature.subgraph].tensors)
+            for index in signature.tensors:
+                if index >= count:
+                    raise self.damaged(f"signature {signature.key!r} names tensor {index} of {count}")
         for name, index in model.metadata:
             if index >= len(model.buffers):
                 raise self.damaged(f"metadata {name!r} lies in buffer {index} of {len(model.buffers)}")
-
-    def _signature_has_unnamed(self, key: str, subgraph: int) -> None:
-        if subgraph >= len(self.model.subgraphs):
-            raise self.damaged(f"signature {key!r} runs subgraph {subgraph} of {len(self.model.subgraphs)}")
 
     def _graph(self, graph: SubGraph) -> None:
         """Checks the indices in a subgraph."""
@@ -98,7 +98,6 @@ class _Checker:
                 if problem:
                     op = self.model.opcodes[operator.code].name
                     raise self.damaged(f"operator {number} ({op}) of subgraph {graph.name!r}: {problem}", operator.at)
-
         self._recursion()
 
     def _recursion(self) -> None:
@@ -118,7 +117,7 @@ class _Checker:
         rank = len(tensor.shape)
         if (
             rank > MAX_RANK
-            or math.prod(max(d, 1) for d in tensor.shape) > MAX_BYTES
+            or math.prod(max(d, 1) for d in tensor.shape) > MAX_ELEMENTS
             or any(d < -1 for d in tensor.shape)
         ):
             raise self.damaged(f"{title} has shape {list(tensor.shape[:8])}", tensor.at)
@@ -130,9 +129,17 @@ class _Checker:
         self._quantization(tensor, title)
         stored = self._stored(tensor)
         expected = data_bytes(tensor.dtype, tensor.elements)
-        if stored and expected is not None and not tensor.sparse and stored != expected:
+        if tensor.sparsity is not None:
+            self._sparse(tensor, tensor.sparsity, stored)
+        elif stored and expected is not None and stored != expected:
             what = f"{title} ({tensor.dtype}{list(tensor.shape)}) has {stored} bytes in its buffer, expected {expected}"
             raise self.damaged(what, tensor.at)
+
+    def _sparse(self, tensor: Tensor, sparsity: Table, stored: int) -> None:
+        size = data_bytes(tensor.dtype, 8)  # of eight, so that narrower types than a byte come out whole
+        problem = check_sparsity(sparsity, tensor.shape, None if size is None else stored * 8 // size)
+        if problem:
+            raise self.damaged(f"{_title(tensor)} of shape {list(tensor.shape)} {problem}", tensor.at)
 
     def _stored(self, tensor: Tensor) -> int:
         """Bytes of the tensor's constant content; 0 where it has none."""

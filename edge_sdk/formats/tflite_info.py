@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edge_sdk.formats.info import ModelInfo
+from edge_sdk.formats.info import ModelInfo, Signature
 from edge_sdk.formats.precision import name_precision
-from edge_sdk.formats.tflite_reader import Model, Tensor
+from edge_sdk.formats.tflite_reader import Model, SignatureDef, Tensor
 
 __all__ = ["describe_tflite"]
 
@@ -46,9 +46,19 @@ def describe_tflite(model: Model, content: memoryview) -> ModelInfo:
         precision_reason=reason,
         external_files=tuple(sorted(set(model.external_files) - {""})),
         metadata=_metadata(model, content),
-        signatures=tuple(model.signatures),
+        signatures=tuple(_signature(model, definition) for definition in model.signatures),
         subgraphs=len(model.subgraphs),
         description=model.description,
+    )
+
+
+def _signature(model: Model, definition: SignatureDef) -> Signature:
+    tensors = model.subgraphs[definition.subgraph].tensors
+    return Signature(
+        definition.key,
+        definition.subgraph,
+        {name: tensors[index].name for name, index in definition.inputs.items()},
+        {name: tensors[index].name for name, index in definition.outputs.items()},
     )
 
 

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 from edge_sdk.formats.flatbuffer import FlatBuffer, Table
-from edge_sdk.formats.info import Signature
 from edge_sdk.formats.tflite_types import builtin_ops, dtype_name
 from edge_sdk.tensors import Quantization, TensorSpec
 
@@ -27,7 +26,7 @@ class Tensor:
     signature: tuple[int, ...] | None
     buffer: int
     is_variable: bool
-    sparse: bool
+    sparsity: Table | None
     external: bool
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
@@ -99,6 +98,21 @@ class Buffer:
 
 
 @dataclass(slots=True)
+class SignatureDef:
+    """A named entry point: the signature's names of tensors, and the tensors' indices."""
+
+    key: str
+    subgraph: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """All tensors it names."""
+        return (*self.inputs.values(), *self.outputs.values())
+
+
+@dataclass(slots=True)
 class Model:
     """A whole file."""
 
@@ -109,7 +123,7 @@ class Model:
     buffers: list[Buffer]
     metadata: list[tuple[str, int]]
     """Names and buffers of metadata blocks."""
-    signatures: list[Signature]
+    signatures: list[SignatureDef]
     external_files: tuple[str, ...]
 
 
@@ -127,15 +141,14 @@ def read_model(content: memoryview, name: str) -> Model:
     # First every offset is followed once, within limits; then reading cannot meet a surprise.
     file.verify()
     root = file.root("Model")
-    subgraphs = [_subgraph(table) for table in root.tables("subgraphs")]
     return Model(
         version=root.integer("version"),
         description=root.string("description"),
         opcodes=[_opcode(table) for table in root.tables("operator_codes")],
-        subgraphs=subgraphs,
+        subgraphs=[_subgraph(table) for table in root.tables("subgraphs")],
         buffers=[_buffer(table) for table in root.tables("buffers")],
         metadata=[(table.string("name"), table.integer("buffer")) for table in root.tables("metadata")],
-        signatures=[_signature(table, subgraphs) for table in root.tables("signature_defs")],
+        signatures=[_signature(table) for table in root.tables("signature_defs")],
         external_files=tuple(table.string("name") for table in root.tables("external_buffer_groups")),
     )
 
@@ -195,7 +208,7 @@ def _tensor(table: Table) -> Tensor:
         signature=_integers(table, "shape_signature") if table.has("shape_signature") else None,
         buffer=table.integer("buffer"),
         is_variable=bool(table.scalar("is_variable")),
-        sparse=table.has("sparsity"),
+        sparsity=table.table("sparsity"),
         external=table.integer("external_buffer") > 0,
     )
     quantization = table.table("quantization")
@@ -210,14 +223,10 @@ def _tensor(table: Table) -> Tensor:
     return tensor
 
 
-def _signature(table: Table, subgraphs: list[SubGraph]) -> Signature:
-    index = table.integer("subgraph_index")
-    tensors = subgraphs[index].tensors if index < len(subgraphs) else []
+def _signature(table: Table) -> SignatureDef:
+    def indices(name: str) -> dict[str, int]:
+        return {item.string("name"): item.integer("tensor_index") for item in table.tables(name)}
 
-    def names(maps: list[Table]) -> dict[str, str]:
-        indices = {item.string("name"): item.integer("tensor_index") for item in maps}
-        return {name: tensors[i].name if i < len(tensors) else "" for name, i in indices.items()}
-
-    return Signature(
-        table.string("signature_key"), index, names(table.tables("inputs")), names(table.tables("outputs"))
+    return SignatureDef(
+        table.string("signature_key"), table.integer("subgraph_index"), indices("inputs"), indices("outputs")
     )

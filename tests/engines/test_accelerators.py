@@ -215,7 +215,7 @@ class TestAll:
             def accelerators(self) -> tuple[Accelerator, ...]:
                 raise RuntimeError("no driver")
 
-        monkeypatch.setattr(registry, "engines", lambda: {"bad": Bad(), "good": Good()})
+        monkeypatch.setattr(registry, "real_engines", lambda: {"bad": Bad(), "good": Good()})
         assert find_accelerators() == (gpu,)
 
     def test_this_machine_never_raises(self) -> None:

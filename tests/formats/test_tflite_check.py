@@ -91,6 +91,8 @@ def test_indices_that_lead_nowhere() -> None:
     assert "tensor -1 of 3 as an output" in refusal(changed(add, lambda m: setattr(m.subgraphs[0], "outputs", [-1])))
     signature = models.tflite_signature()
     assert "subgraph 5 of 1" in refusal(changed(signature, lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 5)))
+    tensor = refusal(changed(signature, lambda m: setattr(m.signatureDefs[0].inputs[0], "tensorIndex", 5)))
+    assert "signature 'serving_default' names tensor 5 of 2" in tensor
 
 
 def test_an_input_left_out_where_the_op_needs_it() -> None:
@@ -112,6 +114,47 @@ def test_quantisation_that_does_not_fit() -> None:
     assert "along axis 3 of size 2" in refusal(change(quantizedDimension=3))
     assert "3 scales but 2 zero points" in refusal(change(zeroPoint=[0, 0]))
     assert "negative or no number" in refusal(change(scale=[0.1, float("nan"), 0.3]))
+
+
+def sparse_model() -> bytes:
+    """y = x W with W float32[2, 4] stored as compressed rows: [[0, 5, 0, 0], [7, 0, 0, 9]]."""
+    b = models.TfliteBuilder()
+    x, y = b.tensor("x", [1, 4]), b.tensor("y", [1, 2])
+    weights = b.tensor("weights", [2, 4], data=[5.0, 7.0, 9.0])
+    sparsity, rows, columns = schema.SparsityParametersT(), schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    rows.format, rows.denseSize = schema.DimensionType.DENSE, 2
+    columns.format = schema.DimensionType.SPARSE_CSR
+    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Uint8Vector
+    columns.arraySegments, columns.arrayIndices = schema.Uint8VectorT(), schema.Uint8VectorT()
+    columns.arraySegments.values, columns.arrayIndices.values = [0, 1, 3], [1, 0, 3]
+    sparsity.traversalOrder, sparsity.dimMetadata = [0, 1], [rows, columns]
+    b.graph.tensors[weights].sparsity = sparsity
+    options = schema.FullyConnectedOptionsT()
+    kind = schema.BuiltinOptions.FullyConnectedOptions
+    b.op(schema.BuiltinOperator.FULLY_CONNECTED, [x, weights, -1], [y], options, kind, version=8)
+    b.graph.inputs, b.graph.outputs = [x], [y]
+    return b.bytes()
+
+
+def test_sparse_weights() -> None:
+    def change(level: int, **fields: Any) -> bytes:
+        def apply(model: Any) -> None:
+            metadata = model.subgraphs[0].tensors[2].sparsity.dimMetadata[level]
+            for name, value in fields.items():
+                vector = getattr(metadata, name)
+                if isinstance(value, list):
+                    vector.values = value
+                else:
+                    setattr(metadata, name, value)
+
+        return changed(sparse_model(), apply)
+
+    open_model(sparse_model()).check()
+    assert "expected 2" in refusal(change(0, denseSize=3))
+    assert "out of range" in refusal(change(1, arraySegments=[0, 1, 200]))
+    assert "out of range" in refusal(change(1, arraySegments=[0, 3]))
+    assert "out of range" in refusal(change(1, arrayIndices=[1, 0, 4]))
+    assert "stores 3 elements, expected 2" in refusal(change(1, arraySegments=[0, 1, 2], arrayIndices=[1, 0]))
 
 
 def test_too_few_operands() -> None:
