@@ -6,7 +6,8 @@ python examples/classify_image.py mobilenet_v2_224_int8.tflite cat.bmp imagenet_
 import sys
 
 import edge_sdk
-from edge_sdk.vision import Preprocessing, dequantize, prepare, read_image, read_labels, top_k
+from edge_sdk.tensors import dequantize
+from edge_sdk.vision import Preprocessing, prepare, read_image, read_labels, top_k
 
 
 def main(model: str, picture: str, labels_file: str) -> None:

@@ -645,6 +645,25 @@ def tflite_state() -> bytes:
     return b.bytes()
 
 
+def tflite_sparse() -> bytes:
+    """y = x W with W float32[2, 4] stored as compressed rows: [[0, 5, 0, 0], [7, 0, 0, 9]]."""
+    b = TfliteBuilder()
+    x, y = b.tensor("x", [1, 4]), b.tensor("y", [1, 2])
+    weights = b.tensor("weights", [2, 4], data=[5.0, 7.0, 9.0])
+    sparsity, rows, columns = schema.SparsityParametersT(), schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    rows.format, rows.denseSize = schema.DimensionType.DENSE, 2
+    columns.format = schema.DimensionType.SPARSE_CSR
+    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Uint8Vector
+    columns.arraySegments = _with(schema.Uint8VectorT(), values=[0, 1, 3])
+    columns.arrayIndices = _with(schema.Uint8VectorT(), values=[1, 0, 3])
+    sparsity.traversalOrder, sparsity.dimMetadata = [0, 1], [rows, columns]
+    b.graph.tensors[weights].sparsity = sparsity
+    options = schema.FullyConnectedOptionsT()
+    b.op(_Op.FULLY_CONNECTED, [x, weights, -1], [y], options, _Options.FullyConnectedOptions, version=8)
+    b.graph.inputs, b.graph.outputs = [x], [y]
+    return b.bytes()
+
+
 def tflite_newer_schema() -> bytes:
     """y = x + x of schema version 4, which no engine knows."""
     b = TfliteBuilder()
@@ -660,6 +679,7 @@ TFLITE_MODELS: dict[str, Callable[[], bytes]] = {
     for function in (
         tflite_add, tflite_two_io, tflite_dynamic, tflite_float_conv, tflite_int8, tflite_int8_per_channel,
         tflite_int8_dynamic, tflite_custom_op, tflite_signature, tflite_if, tflite_scalar, tflite_state,
+        tflite_sparse,
     )
 }  # fmt: skip
 """All of them that are well formed, by name."""

@@ -39,7 +39,8 @@ def check_sparsity(sparsity: Table, shape: tuple[int, ...], stored_elements: int
     for dimension, level in zip(order, levels, strict=True):
         if level.integer("format") == _DENSE:
             if level.integer("dense_size") != sizes[dimension]:
-                return f"has {level.integer('dense_size')} entries along dimension {dimension}, expected {sizes[dimension]}"
+                entries = level.integer("dense_size")
+                return f"has {entries} entries along dimension {dimension}, expected {sizes[dimension]}"
             stored *= sizes[dimension]
             continue
         segments, indices = _vector(level, "array_segments"), _vector(level, "array_indices")

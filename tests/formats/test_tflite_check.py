@@ -116,26 +116,6 @@ def test_quantisation_that_does_not_fit() -> None:
     assert "negative or no number" in refusal(change(scale=[0.1, float("nan"), 0.3]))
 
 
-def sparse_model() -> bytes:
-    """y = x W with W float32[2, 4] stored as compressed rows: [[0, 5, 0, 0], [7, 0, 0, 9]]."""
-    b = models.TfliteBuilder()
-    x, y = b.tensor("x", [1, 4]), b.tensor("y", [1, 2])
-    weights = b.tensor("weights", [2, 4], data=[5.0, 7.0, 9.0])
-    sparsity, rows, columns = schema.SparsityParametersT(), schema.DimensionMetadataT(), schema.DimensionMetadataT()
-    rows.format, rows.denseSize = schema.DimensionType.DENSE, 2
-    columns.format = schema.DimensionType.SPARSE_CSR
-    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Uint8Vector
-    columns.arraySegments, columns.arrayIndices = schema.Uint8VectorT(), schema.Uint8VectorT()
-    columns.arraySegments.values, columns.arrayIndices.values = [0, 1, 3], [1, 0, 3]
-    sparsity.traversalOrder, sparsity.dimMetadata = [0, 1], [rows, columns]
-    b.graph.tensors[weights].sparsity = sparsity
-    options = schema.FullyConnectedOptionsT()
-    kind = schema.BuiltinOptions.FullyConnectedOptions
-    b.op(schema.BuiltinOperator.FULLY_CONNECTED, [x, weights, -1], [y], options, kind, version=8)
-    b.graph.inputs, b.graph.outputs = [x], [y]
-    return b.bytes()
-
-
 def test_sparse_weights() -> None:
     def change(level: int, **fields: Any) -> bytes:
         def apply(model: Any) -> None:
@@ -147,9 +127,9 @@ def test_sparse_weights() -> None:
                 else:
                     setattr(metadata, name, value)
 
-        return changed(sparse_model(), apply)
+        return changed(models.tflite_sparse(), apply)
 
-    open_model(sparse_model()).check()
+    open_model(models.tflite_sparse()).check()
     assert "expected 2" in refusal(change(0, denseSize=3))
     assert "out of range" in refusal(change(1, arraySegments=[0, 1, 200]))
     assert "out of range" in refusal(change(1, arraySegments=[0, 3]))
