@@ -39,8 +39,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         nodes: where the graph's nodes run; `verified` when engine and kernel told, not the request.
         workers: the engine's worker threads (the calling thread computes too and is not among them).
-        stages: durations of "decode", "pre" (checking feeds, and what `stage("pre")` timed), "queue" (waiting for a
-            free interpreter, counted only where a request had to), "run" and "post".
+        stages: durations of "run" (all of `Session.run`), of it "queue" (waiting for a free interpreter, counted only
+            where a request had to), and of "decode", "pre" and "post" where `Session.stage` timed them.
         load_ms: opening, checking, trial, planning and loading.
         first_result_ms: from the call of `load` to the first answer; None before it.
         notes: what loading found worth telling.

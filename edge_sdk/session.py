@@ -292,7 +292,6 @@ class Session:
         self._began = began
         self._first_result_ms: float | None = None
         self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
-        self._record_pre = self._stages["pre"].record
         self._record_run = self._stages["run"].record
         self._change = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -322,7 +321,6 @@ class Session:
                 _check_out(out, checked, active)
             if self._settings.check_finite:
                 _check_finite(checked, active.file.name)
-            ready = time.perf_counter()
             try:
                 outputs = active.runner.run(checked, out)
             except EngineError as error:
@@ -330,8 +328,7 @@ class Session:
         finally:
             active.release()
         ended = time.perf_counter()
-        self._record_pre((ready - started) * 1e3)
-        self._record_run((ended - ready) * 1e3)
+        self._record_run((ended - started) * 1e3)
         if self._first_result_ms is None:
             self._first_result_ms = (ended - self._began) * 1e3
         return outputs

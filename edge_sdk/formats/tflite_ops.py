@@ -85,7 +85,7 @@ def check_operator(model: Model, graph: SubGraph, operator: Operator) -> str | N
             return f"makes tensor {graph.tensors[index].name!r}, which is a constant"
     if op in _scaled():
         operands = [graph.tensors[i] for i in (*operator.inputs[:2], *operator.outputs[:1]) if i >= 0]
-        problem = _check_scales(operands)
+        problem = _check_scales(op, operands)
         if problem:
             return problem
     for name, index in _subgraph_options(operator):
@@ -94,7 +94,7 @@ def check_operator(model: Model, graph: SubGraph, operator: Operator) -> str | N
     return None
 
 
-def _check_scales(operands: list[Tensor]) -> str | None:
+def _check_scales(op: str, operands: list[Tensor]) -> str | None:
     """Whether all narrow integers among the operands of an op have scales. Only int16 computes without any, too."""
     narrow = [tensor for tensor in operands if tensor.dtype in ("int8", "uint8", "int16")]
     if all(tensor.dtype == "int16" and not tensor.scales for tensor in narrow):
@@ -102,7 +102,14 @@ def _check_scales(operands: list[Tensor]) -> str | None:
     if narrow[0] is not operands[0]:
         return None  # integer weights under floats, whose scales the engine asks for itself
     bare = next((tensor for tensor in narrow if not tensor.scales), None)
-    return f"operand {bare.name!r} ({bare.dtype}) has no scale" if bare else None
+    if bare is not None:
+        return f"operand {bare.name!r} ({bare.dtype}) has no scale"
+    # Sums are computed with so many bits more; where they do not suffice the engine ends the process.
+    bits = 15 if narrow[0].dtype == "int16" else 20
+    *inputs, output = (max(tensor.scales) for tensor in narrow)
+    if op in ("ADD", "SUB") and inputs and 2 * max(inputs) >= output * 2**bits:
+        return f"scales {inputs} of the inputs are too large for scale {output} of the output"
+    return None
 
 
 def called_subgraphs(operator: Operator) -> set[int]:

@@ -174,6 +174,14 @@ def test_arithmetic_on_integers_without_a_scale() -> None:
     assert "'y' (int8) has no scale" in refusal(changed(models.tflite_int8(), forget))
 
 
+def test_a_sum_whose_scales_lie_too_far_apart() -> None:
+    b = models.TfliteBuilder()
+    x, y = b.tensor("x", [2], "int8", scale=1.0), b.tensor("y", [2], "int8", scale=1e-9)
+    b.op(schema.BuiltinOperator.ADD, [x, x], [y], schema.AddOptionsT(), schema.BuiltinOptions.AddOptions)
+    b.graph.inputs, b.graph.outputs = [x], [y]
+    assert "too large for scale" in refusal(b.bytes())
+
+
 def test_a_constant_among_the_inputs() -> None:
     assert "input 'one' is a constant" in refusal(
         changed(models.tflite_add(), lambda m: setattr(m.subgraphs[0], "inputs", [0, 1]))
