@@ -53,7 +53,7 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Something other than the CPU cores that may run a model, through one engine.
 
     Attributes:
-        kind: "gpu", "npu", "tpu" or "dsp".
+        kind: "gpu", "npu", "tpu" or "dsp"; "cpu" for a provider that computes on the cores by other kernels (XNNPACK).
         name: key for `load(accelerator=…)`: "cuda", "tensorrt", "qnn", "gpu", "edgetpu", a delegate's path, …
         engine: the engine that reaches it.
         present: whether hardware, driver or library was found.
@@ -93,7 +93,7 @@ class Cpus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ProfileMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The profile that fits a probed device. `confidence` is from 0 to 1; `facts` lists what agreed and what did not."""
+    """The profile that fits a probed device. `confidence` is from 0 to 1; `facts` says what agreed and what did not."""
 
     name: str
     confidence: float

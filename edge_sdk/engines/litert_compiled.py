@@ -18,7 +18,6 @@ from edge_sdk.engines.litert_factory import ModelSource
 from edge_sdk.engines.litert_interpreter import copy_into
 from edge_sdk.engines.litert_library import import_interpreter, installed, sifted
 from edge_sdk.engines.litert_pool import Pool
-from edge_sdk.engines.tflite_names import named_specs
 from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, EdgeError
 from edge_sdk.formats import ModelFile
@@ -53,7 +52,7 @@ class CompiledRunner(Runner):
         self.options = options
         self.queue = Histogram()
         info = model.describe()
-        self.inputs, self.outputs = named_specs(info)
+        self.inputs, self.outputs = info.inputs, info.outputs
         _check_dtypes(self.inputs + self.outputs, model.name, options.accelerator)
         self._source = ModelSource(model)
         self._mark = WorkerMark("litert")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.engines.litert_errors import feed_error, load_error, one_line, run_error, shape_error
-from edge_sdk.engines.tflite_names import named_specs
 from edge_sdk.errors import EdgeError, EngineError, InputNameError, InputShapeError, InputTypeError
 from edge_sdk.formats import ModelInfo
 from edge_sdk.tensors import Array, TensorSpec
@@ -29,8 +28,8 @@ class Port:
 
 
 def ports(interpreter: Any, info: ModelInfo) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """Inputs and outputs in the file's order, which is the engine's too, under the names of `named_specs`."""
-    inputs, outputs = named_specs(info)
+    """Inputs and outputs in the file's order, which is the engine's too, under the names of `ModelInfo`."""
+    inputs, outputs = info.inputs, info.outputs
     return _numbered(inputs, interpreter.get_input_details()), _numbered(outputs, interpreter.get_output_details())
 
 

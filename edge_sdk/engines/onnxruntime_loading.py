@@ -13,7 +13,7 @@ from edge_sdk.engines.onnxruntime_errors import load_error
 from edge_sdk.engines.onnxruntime_providers import CPU_PROVIDER, nodes_elsewhere, provider_targets
 from edge_sdk.engines.onnxruntime_runner import OnnxRuntimeRunner
 from edge_sdk.engines.workers import WorkerMark
-from edge_sdk.errors import AcceleratorError
+from edge_sdk.errors import AcceleratorError, InputNameError
 from edge_sdk.formats import ModelFile
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ class Loading:
 
         info = self.model.describe()
         removed = [name for name in info.initializer_inputs if name not in self.options.initializer_inputs]
+        unlisted = set(self.options.initializer_inputs) - set(info.initializer_inputs)
+        if unlisted:
+            raise InputNameError(
+                f"{self.model.name}: initializer_inputs: {', '.join(sorted(unlisted))}: the file lists no such initialiser"
+                f" as an input; listed: {', '.join(info.initializer_inputs) or 'none'}"
+            )
         kept_key, cache = self._cache_key(removed, bool(info.external_files))
         mark = WorkerMark("ort")
         with running_on(self.options.cpus), mark.marking():
@@ -129,7 +135,7 @@ class Loading:
 
     def _source(self, settings: Any, removed: list[str]) -> str | bytes:
         path = self.model.path
-        if not removed:
+        if not removed and not self.options.initializer_inputs:
             return str(path) if path is not None else bytes(self.model.content())
         from edge_sdk.formats.onnx_wire import without_initializer_inputs
 

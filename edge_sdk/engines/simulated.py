@@ -22,7 +22,6 @@ import numpy as np
 
 from edge_sdk.device.facts import Accelerator
 from edge_sdk.engines.base import Engine, LoadOptions, NodePlacement, PlacementReport, Runner
-from edge_sdk.engines.tflite_names import named_specs
 from edge_sdk.errors import AcceleratorError, EngineError, InputShapeError, SessionClosed
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
@@ -213,7 +212,7 @@ class SimulatedRunner(Runner):
         info = model.describe()
         self.engine = engine.name
         self.model = model.name
-        self.inputs, self.outputs = named_specs(info) if info.format == "tflite" else (info.inputs, info.outputs)
+        self.inputs, self.outputs = info.inputs, info.outputs
         self.optional_inputs = frozenset(info.initializer_inputs)
         self.options = options
         self.notes = ("simulated: nothing is executed",)

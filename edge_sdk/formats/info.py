@@ -34,7 +34,8 @@ class ModelInfo:
     Attributes:
         format: "onnx" or "tflite".
         inputs: what must or may be fed, in the file's order. ONNX: `initializer_inputs` are among them.
-        outputs: in the file's order.
+        outputs: in the file's order. TFLite inputs and outputs bear the names of the signature where there is exactly
+            one, otherwise those of the tensors; the second of two equal names gets "#2" behind it.
         ir_version: ONNX IR version, or the version of the TFLite schema.
         opset: ONNX only: operator set version by domain; the default domain is "ai.onnx".
         producer: name and version of what wrote the file; empty where it does not tell.

@@ -28,7 +28,9 @@ def without_initializer_inputs(
         name: what error messages call the file.
 
     Returns:
-        The file, and the names taken out in their order; `content` itself and () where there is nothing to take out.
+        The file, and the names taken out in their order; `content` itself and () where there is nothing to change.
+        Where only names to `keep` are listed, an IR version below 4 is raised all the same: engines take no feeds for
+        them before it.
 
     Raises:
         DamagedModel: `content` is no well-formed ModelProto.
@@ -43,7 +45,7 @@ def without_initializer_inputs(
     removed: list[tuple[str, Field]] = []
     for graph in graphs:
         removed += [(n, f) for n, f in _named(wire, graph, _INPUT, "input", (1,)) if n in candidates]
-    if not removed:
+    if not removed and not (keep and _is_before_constant_initializers(wire, top)):
         return content, ()
     spans = [(field[4], field[3]) for _, field in removed]
     return _rewrite(wire, top, spans), tuple(dict.fromkeys(n for n, _ in removed))
@@ -100,6 +102,11 @@ def _rewrite(wire: Wire, top: list[Field], spans: list[tuple[int, int]]) -> byte
         else:
             pieces.append(content[item[4] : item[3]])
     return b"".join(pieces)
+
+
+def _is_before_constant_initializers(wire: Wire, top: list[Field]) -> bool:
+    versions = [wire.signed(item, "ir_version") for item in top if item[0] == _IR_VERSION]
+    return not versions or versions[-1] < _FIRST_IR_WITH_CONSTANT_INITIALIZERS
 
 
 def _ir_version() -> bytes:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from edge_sdk.formats.info import ModelInfo, Signature
 from edge_sdk.formats.precision import name_precision
+from edge_sdk.formats.tflite_names import named_specs
 from edge_sdk.formats.tflite_reader import Model, SignatureDef, Tensor
 
 __all__ = ["describe_tflite"]
@@ -30,12 +31,15 @@ def describe_tflite(model: Model, content: memoryview) -> ModelInfo:
             if _is_constant(model, tensor):
                 key = (tensor.buffer, -1) if not tensor.external else (number, index)
                 constants.setdefault(key, tensor)
-    inputs = tuple(main.tensors[i].spec() for i in main.inputs)
+    signatures = tuple(_signature(model, definition) for definition in model.signatures)
+    inputs, outputs = named_specs(
+        [main.tensors[i].spec() for i in main.inputs], [main.tensors[i].spec() for i in main.outputs], signatures
+    )
     precision, reason = _precision(model, list(constants.values()), tuple(spec.dtype for spec in inputs))
     return ModelInfo(
         format="tflite",
         inputs=inputs,
-        outputs=tuple(main.tensors[i].spec() for i in main.outputs),
+        outputs=outputs,
         ir_version=model.version,
         producer=model.description,
         ops=dict(sorted(ops.items())),
@@ -46,7 +50,7 @@ def describe_tflite(model: Model, content: memoryview) -> ModelInfo:
         precision_reason=reason,
         external_files=tuple(sorted(set(model.external_files) - {""})),
         metadata=_metadata(model, content),
-        signatures=tuple(_signature(model, definition) for definition in model.signatures),
+        signatures=signatures,
         subgraphs=len(model.subgraphs),
         description=model.description,
     )

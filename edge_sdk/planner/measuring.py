@@ -44,7 +44,7 @@ class Comparison:
         return statistics.median(self.ratios)
 
     def second_wins(self, margin: float) -> bool:
-        """Whether the second is faster by `margin` (0.03 is 3 %) in the median, and faster in two thirds of the pairs."""
+        """Whether the second is faster by `margin` (0.03 is 3 %) in the median, and in two thirds of the pairs."""
         if len(self.ratios) < 2:
             return False
         below = sum(ratio < 1 - margin / 2 for ratio in self.ratios)

@@ -20,6 +20,7 @@ from edge_sdk.errors import (
     AcceleratorError,
     EngineError,
     InputError,
+    InputNameError,
     InputShapeError,
     InputTypeError,
     ModelError,
@@ -142,10 +143,22 @@ def test_initialisers_leave_the_inputs_and_the_answer_stays() -> None:
     (spec,) = runner.inputs
     assert any("taken out" in note for note in runner.notes)
     kept = load(model, initializer_inputs=tuple(open_model(model).describe().initializer_inputs))
-    assert kept.optional_inputs
+    assert kept.optional_inputs == {"w", "b"}
     feed = {spec.name: np.ones([d if isinstance(d, int) else 1 for d in spec.shape or ()], np.float32)}
     for name, value in runner.run(feed).items():
         np.testing.assert_allclose(value, kept.run(feed)[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("ir_version", [3, 4, 8])
+def test_initialisers_that_the_caller_names_can_be_fed(ir_version: int) -> None:
+    runner = load(models.onnx_with_initializer_inputs(ir_version), initializer_inputs=("w", "b"))
+    feeds = {"x": one((1, 4)), "w": one((4, 3), 2), "b": one((3,), 0.5)}
+    np.testing.assert_array_equal(runner.run(feeds)["y"], one((1, 3), 8.5))
+
+
+def test_naming_an_initialiser_that_is_no_input_is_refused() -> None:
+    with pytest.raises(InputNameError, match="listed: w, b"):
+        load(models.onnx_with_initializer_inputs(), initializer_inputs=("weight",))
 
 
 def test_external_weights_are_found_beside_the_model(tmp_path: Path) -> None:

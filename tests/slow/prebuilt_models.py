@@ -1,4 +1,4 @@
-"""A pytest plug-in for a machine without the `onnx` distribution: `tests.models` works there with files built elsewhere.
+"""A pytest plug-in for a machine without the distribution `onnx`: `tests.models` works with files built elsewhere.
 
 `write(folder)` runs where `onnx` is installed; `pytest -p tests.slow.prebuilt_models` runs where it is not. There every
 function of `tests.models` that needs no argument gives the bytes that were written, and a test that puts an ONNX graph

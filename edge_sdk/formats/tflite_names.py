@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from edge_sdk.formats import ModelInfo
+from edge_sdk.formats.info import Signature
 from edge_sdk.tensors import TensorSpec
 
 __all__ = ["named_specs"]
 
 
-def named_specs(info: ModelInfo) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def named_specs(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], signatures: Sequence[Signature]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs in the file's order, each under a name of its own.
 
     Where the file has exactly one signature and that runs the main graph, its names count, since these are what its
     author chose; otherwise the names of the tensors. The second of two equal names gets "#2" behind it.
     """
-    inputs, outputs = info.inputs, info.outputs
-    if len(info.signatures) == 1 and info.signatures[0].subgraph == 0:
-        inputs = _renamed(inputs, info.signatures[0].inputs)
-        outputs = _renamed(outputs, info.signatures[0].outputs)
+    if len(signatures) == 1 and signatures[0].subgraph == 0:
+        inputs = _renamed(inputs, signatures[0].inputs)
+        outputs = _renamed(outputs, signatures[0].outputs)
     return _told_apart(inputs), _told_apart(outputs)
 
 
