@@ -44,7 +44,7 @@ class Loading:
         unlisted = set(self.options.initializer_inputs) - set(info.initializer_inputs)
         if unlisted:
             raise InputNameError(
-                f"{self.model.name}: initializer_inputs: {', '.join(sorted(unlisted))}: the file lists no such initialiser"
+                f"{self.model.name}: initializer_inputs: {', '.join(sorted(unlisted))}: the file lists no such one"
                 f" as an input; listed: {', '.join(info.initializer_inputs) or 'none'}"
             )
         kept_key, cache = self._cache_key(removed, bool(info.external_files))

@@ -1,7 +1,7 @@
 """A small convolutional network for 8×8 pictures of digits, trained with numpy alone and written as ONNX.
 
-Layers: 3×3 convolution (1 to 12 channels), ReLU, 3×3 convolution with stride 2 (12 to 24), ReLU, a dense layer to the ten
-digits, softmax. Input "picture" float32 [N, 1, 8, 8] in 0..1, output "shares" float32 [N, 10].
+Layers: 3×3 convolution (1 to 12 channels), ReLU, 3×3 convolution with stride 2 (12 to 24), ReLU, a dense layer to the
+ten digits, softmax. Input "picture" float32 [N, 1, 8, 8] in 0..1, output "shares" float32 [N, 10].
 """
 
 from __future__ import annotations
