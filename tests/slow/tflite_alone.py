@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,14 @@ def test_a_quantised_model_takes_and_gives_real_numbers() -> None:
     np.testing.assert_allclose(scores[0], expected, atol=1.0)
 
 
-def test_what_cannot_run_is_told_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.skipif(find_spec("onnxruntime") is not None, reason="onnxruntime is installed here")
+@pytest.mark.parametrize("engine", [None, "onnxruntime"])
+def test_an_onnx_model_names_the_engine_that_is_missing(engine: str | None) -> None:
     with pytest.raises(EngineNotInstalled, match="onnxruntime"):
-        edge_sdk.load(models.onnx_add(), engine="onnxruntime")
+        edge_sdk.load(models.onnx_add(), engine=engine)
+
+
+def test_what_cannot_run_is_told_in_a_line() -> None:
     with pytest.raises(UnsupportedOp):
         edge_sdk.load(models.tflite_custom_op())
     with pytest.raises(DamagedModel):
