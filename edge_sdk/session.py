@@ -214,7 +214,9 @@ def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _A
         file.check()
         engines = _engines(file, settings.engine)
         if not settings.trusted:
-            _try_first(file, engines, settings.options.custom_ops)
+            on_cpu = replace(settings.options, accelerator="cpu", accelerator_options={})
+            for engine in engines:
+                _try_first(file, engine, on_cpu)
         runner, plan = _planned(file, engines, settings, events)
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
@@ -223,12 +225,11 @@ def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _A
     return _Active(file, runner, plan, check, (time.perf_counter() - began) * 1e3)
 
 
-def _try_first(file: ModelFile, engines: Sequence[Engine], custom_ops: Sequence[CustomOps]) -> None:
+def _try_first(file: ModelFile, engine: Engine, options: LoadOptions) -> None:
     from edge_sdk.engines.trial import require_trial
 
-    for engine in engines:
-        if engine.version() is not None and engine.native:
-            require_trial(file, engine, custom_ops)
+    if engine.native and engine.version() is not None:
+        require_trial(file, engine, options)
 
 
 def _planned(
@@ -249,6 +250,9 @@ def _planned(
     engine = next(e for e in engines if e.name == plan.engine)
     options = replace(settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus)
     try:
+        if options.accelerator != "cpu":
+            # Also where the file is trusted: a driver may end the process on a machine that it was not built for.
+            _try_first(file, engine, options)
         return wrap(engine.load(file, options)), plan
     except AcceleratorError as error:
         if settings.options.strict or settings.options.accelerator == "cpu":

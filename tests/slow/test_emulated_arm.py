@@ -38,7 +38,10 @@ NOT_EMULATED = {
         "tests/engines/test_litert.py::TestFiles::test_loading_and_closing_keeps_no_memory_and_no_descriptor",
     ),
     "its half second is less than Python takes to start": (
-        "tests/engines/test_trial.py::test_a_load_that_never_ends_condemns_a_long_run_does_not",
+        "tests/engines/test_trial.py::test_a_load_that_never_ends_condemns_the_file",
+    ),
+    "its third of a second is less than loading takes there": (
+        "tests/session/test_session.py::test_from_a_file_to_an_answer_and_a_reason",
     ),
     "minutes, on paths that shorter tests take too": (
         "tests/cli/test_run.py::test_the_digits_network_reads_the_ten_thousand_images",
@@ -136,7 +139,9 @@ def run_suite(machine: Machine, left_out: Mapping[str, Sequence[str]], *options:
     suite = [str(path.relative_to(project)) for path in modules]
     deselected = [f"--deselect={test}" for tests in left_out.values() for test in tests]
     command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-o", "timeout=1800"]
-    told = machine.check(*command, "-n", "2", "--dist", "loadfile", *options, *deselected, *suite, env=env)
+    told = machine.check(
+        *command, "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", *options, *deselected, *suite, env=env
+    )
     return told.strip().splitlines()[-1]
 
 
@@ -215,6 +220,25 @@ def test_engines_choose_code_by_core_and_are_right_on_each(arm64: Machine, tmp_p
                 np.testing.assert_allclose(outputs[output], values, rtol=1e-5, atol=1.0 if name == "int8.tflite" else 0)
             counted = sum(count_dot_products(log) for log in (arm64.root / "tmp").glob("translated-*"))
             assert (counted > 0) == (core == "cortex-a76"), (name, core, counted)
+
+
+FALL_BACK = """
+import sys, warnings
+import numpy as np
+import edge_sdk
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    with edge_sdk.load(sys.argv[1], accelerator="gpu", plan_budget_s=0, trusted=True) as session:
+        outputs = session.run(np.zeros((2, 3), np.float32))
+print(outputs["y"][0, 0], *(warning.category.__name__ for warning in told))
+"""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_gpu_that_is_not_there_does_not_end_the_process(arm64: Machine, core: str) -> None:
+    """LiteRT's WebGPU library is built for ARMv8.1 and ends the process on a core without its atomic instructions."""
+    told = arm64.check("python3", "-c", FALL_BACK, arm64.place("add.tflite", models.tflite_add()), cpu=core)
+    assert told.split() == ["1.0", "AcceleratorFallback"]
 
 
 def top(machine: Machine, assets: Path, given: str, *options: str) -> dict[str, Any]:
