@@ -73,10 +73,29 @@ def import_interpreter() -> ModuleType:
                 " pip install 'numpy<2', or ai-edge-litert in place of tflite-runtime where there is a wheel for it"
             )
     try:
-        return importlib.import_module(module)
+        with _floating_point_kept():
+            return importlib.import_module(module)
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise EngineNotInstalled(f"{distribution} {release} is installed but does not load here: {reason}") from error
+
+
+@contextmanager
+def _floating_point_kept() -> Iterator[None]:
+    """Restores the calling thread's floating-point environment: tflite-runtime's build for armv7l turns subnormal
+    numbers off for the thread that imports it, and with that for all that this thread computes and starts afterwards."""
+    try:
+        libm = ctypes.CDLL("libm.so.6")
+        get, restore = libm.fegetenv, libm.fesetenv
+    except (OSError, AttributeError):  # another C library than glibc
+        yield
+        return
+    environment = ctypes.create_string_buffer(64)  # fenv_t is 8 bytes on ARM, 32 on x86-64
+    get(environment)
+    try:
+        yield
+    finally:
+        restore(environment)
 
 
 @contextmanager

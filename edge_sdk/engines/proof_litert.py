@@ -30,7 +30,10 @@ def prove(name: str, kind: str, stages: Callable[[str], None]) -> tuple[bool | N
         return _prove_edge_tpu(stages)
     run: Callable[[ProofModel], str]
     if name in ("gpu", "npu"):
-        compiled = importlib.import_module("ai_edge_litert.compiled_model")
+        try:
+            compiled = importlib.import_module("ai_edge_litert.compiled_model")
+        except ImportError:
+            return False, "needs ai-edge-litert 2 or newer; what is installed reaches delegates only"
         run = lambda model: _run_compiled(compiled, name, model, stages)  # noqa: E731
     else:
         stages(f"loading {name}")

@@ -18,7 +18,7 @@ GROUP = "edge_sdk.engines"
 _log = logging.getLogger(__name__)
 
 _INSTALL = {
-    "onnx": "pip install onnxruntime",
+    "onnx": "pip install onnxruntime (32-bit ARM has no build of it: convert the model to TFLite)",
     "tflite": "pip install 'edge-sdk[tflite]' (32-bit ARM: 'edge-sdk[armv7]')",
 }
 _NEVER_UNASKED = frozenset({"simulated"})

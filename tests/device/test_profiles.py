@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.device.facts import Accelerator, Cache, Cluster, Device, ProfileMatch, ThermalZone
@@ -224,6 +224,7 @@ class TestYaml:
         assert read_yaml(f"key: {word}".encode(), "x") == {"key": word}
 
     @settings(max_examples=60, deadline=None)
+    @example({"x": 0.00016394756169413357})
     @given(DOCUMENTS)
     def test_what_is_written_reads_back(self, document: Any) -> None:
         assert read_yaml(write_yaml(document), "x") == document

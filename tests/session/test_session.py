@@ -94,7 +94,7 @@ class GateRunner(Runner):
 def test_from_a_file_to_an_answer_and_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "add.onnx"
     path.write_bytes(models.onnx_add())
-    with edge_sdk.load(path, plan_budget_s=0.3) as session:
+    with edge_sdk.load(path, plan_budget_s=3) as session:
         np.testing.assert_array_equal(session.run({"x": ONES})["y"], ONES + 1)
         np.testing.assert_array_equal(session.run(ONES)["y"], ONES + 1)
         assert session.plan.kind == "local"
@@ -106,7 +106,7 @@ def test_from_a_file_to_an_answer_and_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_second_load_takes_the_kept_plan() -> None:
-    with load(plan_budget_s=0.3) as first, load(plan_budget_s=0.3) as second:
+    with load(plan_budget_s=3) as first, load(plan_budget_s=3) as second:
         assert not first.plan.cached
         assert second.plan.cached
         assert second.plan.placement == first.plan.placement
