@@ -19,7 +19,7 @@ MAX_BYTES = 256 * 1024
 
 _MAX_DEPTH = 16
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,18}([eE][-+]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,22}([eE][-+]?[0-9]{1,3})?")
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 

@@ -83,7 +83,7 @@ def import_interpreter() -> ModuleType:
 @contextmanager
 def _floating_point_kept() -> Iterator[None]:
     """Restores the calling thread's floating-point environment: tflite-runtime's build for armv7l turns subnormal
-    numbers off for the thread that imports it, and with that for all that this thread computes and starts afterwards."""
+    numbers off for the thread that imports it, and with that for all that it computes and starts afterwards."""
     try:
         libm = ctypes.CDLL("libm.so.6")
         get, restore = libm.fegetenv, libm.fesetenv
