@@ -6,11 +6,11 @@ import functools
 import logging
 import os
 import threading
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +63,14 @@ class _Active:
     plan: Plan
     check: FeedCheck
     load_ms: float
+    run: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] = field(init=False)
     lease: list[None] = field(default_factory=list)
     retired: bool = False
     freed: threading.Event = field(default_factory=threading.Event)
     freeing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.run = self.runner.run
 
     def retire(self, wait: bool = True) -> None:
         """Frees the runner when the last request in flight lets go. No new request may find this object.
@@ -147,7 +151,7 @@ def load(
     """
     from edge_sdk.planner import Wish
 
-    began = time.perf_counter()
+    began = perf_counter()
     options = LoadOptions(
         threads=_checked_threads(threads),
         cpus=_checked_cpus(cpus),
@@ -208,7 +212,7 @@ def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _A
     """From a file to something that runs: check, trial, plan, load."""
     from edge_sdk.formats import open_model
 
-    began = time.perf_counter()
+    began = perf_counter()
     file = open_model(source)
     try:
         file.check()
@@ -222,7 +226,7 @@ def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _A
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         file.close()
     check = FeedCheck(runner.inputs, runner.optional_inputs, file.name)
-    return _Active(file, runner, plan, check, (time.perf_counter() - began) * 1e3)
+    return _Active(file, runner, plan, check, (perf_counter() - began) * 1e3)
 
 
 def _try_first(file: ModelFile, engine: Engine, options: LoadOptions) -> None:
@@ -297,6 +301,7 @@ class Session:
         self._first_result_ms: float | None = None
         self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
         self._record_run = self._stages["run"].record
+        self._finite = settings.check_finite
         self._change = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._events = events
@@ -317,21 +322,21 @@ class Session:
             EngineError: the engine failed.
             SessionClosed: the session was closed.
         """
-        started = time.perf_counter()
+        started = perf_counter()
         active = self._hold()
         try:
             checked = active.check(feeds)
             if out is not None:
                 _check_out(out, checked, active)
-            if self._settings.check_finite:
+            if self._finite:
                 _check_finite(checked, active.file.name)
             try:
-                outputs = active.runner.run(checked, out)
+                outputs = active.run(checked, out)
             except EngineError as error:
                 outputs = self._after_failure(active, error, checked, out)
         finally:
             active.release()
-        ended = time.perf_counter()
+        ended = perf_counter()
         self._record_run((ended - started) * 1e3)
         if self._first_result_ms is None:
             self._first_result_ms = (ended - self._began) * 1e3
@@ -428,9 +433,9 @@ class Session:
             feeds = active.check(sample) if sample is not None else made_up_feeds(runner.inputs, runner.optional_inputs)
             latency_ms = 0.0
             for _ in range(runs):
-                began = time.perf_counter()
+                began = perf_counter()
                 runner.run(feeds)
-                latency_ms = (time.perf_counter() - began) * 1e3
+                latency_ms = (perf_counter() - began) * 1e3
             runner.reset_state()
             return latency_ms
         finally:
@@ -502,11 +507,11 @@ class Session:
             name: "decode", "pre" or "post"; another name becomes a stage of its own.
         """
         histogram = self._stages.setdefault(name, Histogram())
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             yield
         finally:
-            histogram.record((time.perf_counter() - began) * 1e3)
+            histogram.record((perf_counter() - began) * 1e3)
 
     def _now(self) -> _Active:
         active = self._active

@@ -57,16 +57,20 @@ class OnnxRuntimeRunner(Runner):
         self._odd_inputs = {spec.name: spec for spec in self.inputs if spec.kind != "tensor"}
         allowed = usable_cpus()
         self._pin = options.cpus if set(options.cpus or allowed) < set(allowed) else None
+        self._simple = self._plain_outputs and not self._odd_inputs and self._pin is None
         self._nodes = assigned_nodes(session)
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `Runner.run`."""
+        if self._simple and not out:
+            try:
+                return dict(zip(self._output_names, self._run(self._output_names, feeds), strict=True))
+            except Exception as error:
+                raise run_error(error, self.model) from error
         if self._odd_inputs:
             feeds = {n: engine_value(self._odd_inputs[n], v) if n in self._odd_inputs else v for n, v in feeds.items()}
-        if self._pin is not None:
-            with running_on(self._pin):
-                return self._run_into(feeds, out) if out else self._run_plain(feeds)
-        return self._run_into(feeds, out) if out else self._run_plain(feeds)
+        with running_on(self._pin):
+            return self._run_into(feeds, out) if out else self._run_plain(feeds)
 
     def _run_plain(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         try:
