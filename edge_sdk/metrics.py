@@ -8,11 +8,11 @@ from collections import deque
 
 import msgspec
 
-__all__ = ["Histogram", "Summary"]
+__all__ = ["DRAIN_AT", "Histogram", "Summary"]
 
 _BUCKETS_PER_E = 50.0
 """Buckets are e^(1/50) apart: a percentile is right to 1 %."""
-_DRAIN_AT = 1024
+DRAIN_AT = 1024
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +30,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Histogram:
     """Durations in milliseconds, kept as logarithmic buckets, so that memory stays bounded however long it runs.
 
-    Recording appends to a queue (atomic, no lock); the queue is sorted into buckets when it is long or read.
+    Recording appends to a queue (atomic, no lock); the queue is sorted into buckets when it is long or read. A hot path
+    may append to `pending` itself and call `drain` when that is longer than `DRAIN_AT`.
     """
 
     def __init__(self) -> None:
-        self._pending: deque[float] = deque()
+        self.pending: deque[float] = deque()
         self._lock = threading.Lock()
         self._buckets: dict[int, int] = {}
         self._count = 0
@@ -44,14 +45,15 @@ class Histogram:
 
     def record(self, duration_ms: float) -> None:
         """Adds one duration in milliseconds."""
-        pending = self._pending
+        pending = self.pending
         pending.append(duration_ms)
-        if len(pending) >= _DRAIN_AT:
-            self._drain()
+        if len(pending) >= DRAIN_AT:
+            self.drain()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Sorts what is pending into the buckets."""
         with self._lock:
-            pending, buckets = self._pending, self._buckets
+            pending, buckets = self.pending, self._buckets
             while True:
                 try:
                     value = pending.popleft()
@@ -66,7 +68,7 @@ class Histogram:
 
     def summary(self) -> Summary:
         """The figures so far."""
-        self._drain()
+        self.drain()
         with self._lock:
             if not self._count:
                 return Summary(count=0)
@@ -83,7 +85,7 @@ class Histogram:
     @property
     def count(self) -> int:
         """How many durations were recorded."""
-        self._drain()
+        self.drain()
         return self._count
 
     def _percentile(self, share: float) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions, Runner
 from edge_sdk.errors import AcceleratorError, EngineError, InputError, InputValueError, SessionClosed
-from edge_sdk.metrics import Histogram
+from edge_sdk.metrics import DRAIN_AT, Histogram
 from edge_sdk.tensors import Array, FeedCheck, Feeds, TensorSpec
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Active:
         """
         self.retired = True
         if not self.lease:
-            self._free()
+            self.free()
         if wait:
             self.freed.wait()
 
@@ -88,9 +88,10 @@ class _Active:
         """Ends one request's hold."""
         self.lease.pop()
         if self.retired and not self.lease:
-            self._free()
+            self.free()
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Frees the runner, once."""
         with self.freeing:
             if not self.freed.is_set():
                 self.runner.close()
@@ -300,7 +301,7 @@ class Session:
         self._began = began
         self._first_result_ms: float | None = None
         self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
-        self._record_run = self._stages["run"].record
+        self._run_times = self._stages["run"].pending
         self._finite = settings.check_finite
         self._change = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -322,31 +323,47 @@ class Session:
             EngineError: the engine failed.
             SessionClosed: the session was closed.
         """
+        # After a large model has run, every line of this is out of the processor's cache: hence so few, and no helpers.
         started = perf_counter()
-        active = self._hold()
+        active = self._active
+        if active is None:
+            raise _closed_error()
+        lease = active.lease
+        lease.append(None)
+        if self._active is not active:  # swapped or closed in between
+            active.release()
+            active = self._hold()
+            lease = active.lease
         try:
             checked = active.check(feeds)
-            if out is not None:
-                _check_out(out, checked, active)
-            if self._finite:
-                _check_finite(checked, active.file.name)
-            try:
-                outputs = active.run(checked, out)
-            except EngineError as error:
-                outputs = self._after_failure(active, error, checked, out)
+            if out is not None or self._finite:
+                self._check_more(active, checked, out)
+            outputs = active.run(checked, out)
+        except EngineError as error:
+            outputs = self._after_failure(active, error, checked, out)
         finally:
-            active.release()
-        ended = perf_counter()
-        self._record_run((ended - started) * 1e3)
+            lease.pop()
+            if active.retired and not lease:
+                active.free()
+        times = self._run_times
+        times.append((perf_counter() - started) * 1e3)
+        if len(times) >= DRAIN_AT:
+            self._stages["run"].drain()
         if self._first_result_ms is None:
-            self._first_result_ms = (ended - self._began) * 1e3
+            self._first_result_ms = (perf_counter() - self._began) * 1e3
         return outputs
+
+    def _check_more(self, active: _Active, feeds: dict[str, Any], out: Mapping[str, Array] | None) -> None:
+        if out is not None:
+            _check_out(out, feeds, active)
+        if self._finite:
+            _check_finite(feeds, active.file.name)
 
     def _hold(self) -> _Active:
         while True:
             active = self._active
             if active is None:
-                raise SessionClosed("the session is closed; load the model again")
+                raise _closed_error()
             active.lease.append(None)
             if self._active is active:
                 return active
@@ -516,7 +533,7 @@ class Session:
     def _now(self) -> _Active:
         active = self._active
         if active is None:
-            raise SessionClosed("the session is closed; load the model again")
+            raise _closed_error()
         return active
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -550,6 +567,10 @@ class Session:
     def __repr__(self) -> str:
         active = self._active
         return "<Session closed>" if active is None else f"<Session {active.file.name}: {active.plan.reason}>"
+
+
+def _closed_error() -> SessionClosed:
+    return SessionClosed("the session is closed; load the model again")
 
 
 def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: _Active) -> None:

@@ -30,23 +30,29 @@ class _Waiter(Generic[Item]):
 class Pool(Generic[Item]):
     """Hands out items, the last returned first since its memory is still in the cache.
 
-    Callers beyond `bound` wait in line and are served in the order they came. The pool's lock is held for a few
-    instructions, never while an item is made or used.
+    Callers beyond `bound` wait in line and are served in the order they came. While nobody waits, taking and giving are
+    one operation on a list each, without the lock: a caller may do them itself on `free` while `attention` is false,
+    and must call `attend` when it finds `attention` true after giving.
 
     Args:
         make: makes one more item; may raise.
         bound: how many items there may be.
         waited: records how long callers waited in line, in milliseconds; callers that did not wait leave no trace.
         name: what the message says that was closed.
+
+    Attributes:
+        free: items that nobody uses.
+        attention: whether somebody waits in line, or the pool is closed.
     """
 
     def __init__(self, make: Callable[[], Item], bound: int, waited: Histogram, name: str) -> None:
         self.bound = bound
+        self.free: list[Item] = []
+        self.attention = False
         self._make = make
         self._waited = waited
         self._name = name
         self._lock = threading.Lock()
-        self._free: list[Item] = []
         self._line: deque[_Waiter[Item]] = deque()
         self._made = 0
         self._closed = False
@@ -57,28 +63,49 @@ class Pool(Generic[Item]):
         Raises:
             SessionClosed: the pool was closed.
         """
+        if not self.attention:
+            try:
+                return self.free.pop()
+            except IndexError:
+                pass
+        waiter: _Waiter[Item] | None = None
         with self._lock:
-            if self._free:
-                return self._free.pop()
             if self._closed:
                 raise SessionClosed(f"{self._name}: the runner was closed before the call")
-            waiter: _Waiter[Item] | None = None
             if self._made < self.bound:
                 self._made += 1
             else:
                 waiter = _Waiter()
                 self._line.append(waiter)
+                # The flag first, then a look at what is free; `give` does it the other way round. So one of the two
+                # sees the other, and no item lies free while somebody waits for it.
+                self.attention = True
+                self._serve()
         return self._new() if waiter is None else self._wait(waiter)
 
     def give(self, item: Item) -> None:
         """Returns an item: to the first in line, if anybody waits."""
+        self.free.append(item)
+        if self.attention:
+            self.attend()
+
+    def attend(self) -> None:
+        """Hands what is free to those in line."""
         with self._lock:
-            if self._line:
-                waiter = self._line.popleft()
-                waiter.item = item
-                waiter.gate.release()
-            elif not self._closed:
-                self._free.append(item)
+            self._serve()
+
+    def _serve(self) -> None:
+        while self._line and self.free:
+            try:
+                item = self.free.pop()
+            except IndexError:  # another caller was quicker
+                break
+            waiter = self._line.popleft()
+            waiter.item = item
+            waiter.gate.release()
+        if self._closed:
+            self.free.clear()
+        self.attention = self._closed or bool(self._line)
 
     def drop(self) -> None:
         """Says that an item taken will not come back; another may be made in its place."""
@@ -86,14 +113,16 @@ class Pool(Generic[Item]):
             self._made -= 1
             if self._line:
                 self._line.popleft().gate.release()
+            self._serve()
 
     def close(self) -> None:
         """Forgets the free items; those in use are forgotten when they come back, and who waits is sent away."""
         with self._lock:
             self._closed = True
-            self._free.clear()
+            self.free.clear()
             while self._line:
                 self._line.popleft().gate.release()
+            self.attention = True
 
     def _new(self) -> Item:
         try:
@@ -116,6 +145,7 @@ class Pool(Generic[Item]):
         with self._lock:
             if waiter in self._line:
                 self._line.remove(waiter)
+                self._serve()
                 return
         if waiter.item is not None:
             self.give(waiter.item)

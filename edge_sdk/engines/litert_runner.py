@@ -73,14 +73,21 @@ class LiteRtRunner(Runner):
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `Runner.run`."""
+        # As `Pool.take` and `Pool.give` while nobody waits: after a large model has run, every further line is out of
+        # the processor's cache.
         pool = self._pool
-        loaded = pool.take()
+        try:
+            loaded = pool.take() if pool.attention else pool.free.pop()
+        except IndexError:
+            loaded = pool.take()
         try:
             if loaded.fresh or self._pin is not None:
                 return self._run_placed(loaded, feeds, out)
             return loaded.call(feeds, out)
         finally:
-            pool.give(loaded)
+            pool.free.append(loaded)
+            if pool.attention:
+                pool.attend()
 
     def _run_placed(
         self, loaded: LoadedInterpreter, feeds: Mapping[str, Any], out: Mapping[str, Any] | None
