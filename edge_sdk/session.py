@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 import warnings
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from edge_sdk.report import Report
 
 __all__ = ["AcceleratorFallback", "Session", "load"]
-
-_log = logging.getLogger(__name__)
 
 ModelSource = str | os.PathLike[str] | bytes
 
