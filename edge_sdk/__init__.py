@@ -12,18 +12,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_sdk.activation import AcceleratorFallback
     from edge_sdk.device import Device, probe
     from edge_sdk.engines.base import CustomOps
     from edge_sdk.errors import EdgeError
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
-    from edge_sdk.session import AcceleratorFallback, Session, load
+    from edge_sdk.session import Session, load
     from edge_sdk.tensors import TensorSpec
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AcceleratorFallback": "edge_sdk.session",
+    "AcceleratorFallback": "edge_sdk.activation",
     "CustomOps": "edge_sdk.engines.base",
     "Device": "edge_sdk.device",
     "EdgeError": "edge_sdk.errors",

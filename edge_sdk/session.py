@@ -3,96 +3,37 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_sdk.engines.base import CustomOps, Engine, LoadOptions, Runner
-from edge_sdk.errors import AcceleratorError, EngineError, InputError, InputValueError, SessionClosed
+from edge_sdk.activation import (
+    Active,
+    ModelSource,
+    Settings,
+    activate,
+    checked_cpus,
+    checked_threads,
+    on_cpu_instead,
+)
+from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
+from edge_sdk.errors import EngineError, InputError, InputValueError, SessionClosed
 from edge_sdk.metrics import DRAIN_AT, Histogram
-from edge_sdk.tensors import Array, FeedCheck, Feeds, TensorSpec
+from edge_sdk.tensors import Array, Feeds, TensorSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from edge_sdk.device.facts import Device
-    from edge_sdk.formats import ModelFile
-    from edge_sdk.planner import Plan, Wish
+    from edge_sdk.planner import Plan
     from edge_sdk.report import Report
 
-__all__ = ["AcceleratorFallback", "Session", "load"]
-
-ModelSource = str | os.PathLike[str] | bytes
-
-
-class AcceleratorFallback(UserWarning):
-    """An accelerator was asked for and the CPU does the work; the message names the cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What `load` was asked for, kept for `swap`."""
-
-    engine: str | Engine | None
-    options: LoadOptions
-    wish: Wish
-    device: Device | None
-    state: Mapping[str, str]
-    float_io: bool
-    check_finite: bool
-    trusted: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Active:
-    """One loaded model: what a request takes hold of, so that `swap` and `close` can wait for it."""
-
-    file: ModelFile
-    runner: Runner
-    plan: Plan
-    check: FeedCheck
-    load_ms: float
-    run: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] = field(init=False)
-    lease: list[None] = field(default_factory=list)
-    retired: bool = False
-    freed: threading.Event = field(default_factory=threading.Event)
-    freeing: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.run = self.runner.run
-
-    def retire(self, wait: bool = True) -> None:
-        """Frees the runner when the last request in flight lets go. No new request may find this object.
-
-        Appending to `lease` comes before reading `retired`, and setting `retired` before reading `lease`: whoever comes
-        last sees the other, so that one of them frees the runner.
-        """
-        self.retired = True
-        if not self.lease:
-            self.free()
-        if wait:
-            self.freed.wait()
-
-    def release(self) -> None:
-        """Ends one request's hold."""
-        self.lease.pop()
-        if self.retired and not self.lease:
-            self.free()
-
-    def free(self) -> None:
-        """Frees the runner, once."""
-        with self.freeing:
-            if not self.freed.is_set():
-                self.runner.close()
-                self.freed.set()
+__all__ = ["Session", "load"]
 
 
 def load(
@@ -151,8 +92,8 @@ def load(
 
     began = perf_counter()
     options = LoadOptions(
-        threads=_checked_threads(threads),
-        cpus=_checked_cpus(cpus),
+        threads=checked_threads(threads),
+        cpus=checked_cpus(cpus),
         accelerator=accelerator,
         accelerator_options=dict(accelerator_options or {}),
         strict=strict,
@@ -161,129 +102,9 @@ def load(
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples)
-    settings = _Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted)
+    settings = Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted)
     events: list[str] = []
-    return Session(settings, _activate(model, settings, events), began, events)
-
-
-def _checked_threads(threads: int | None) -> int | None:
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads is {threads!r}; expected a whole number, 1 or more")
-    return threads
-
-
-def _checked_cpus(cpus: Sequence[int] | None) -> tuple[int, ...] | None:
-    if cpus is None:
-        return None
-    from edge_sdk.device.affinity import usable_cpus
-
-    wanted, usable = tuple(sorted(set(cpus))), usable_cpus()
-    if not wanted or not set(wanted) <= set(usable):
-        raise InputError(f"cpus is {list(cpus)}; expected one or more of those this process may use: {list(usable)}")
-    return wanted
-
-
-@functools.cache
-def _this_device() -> Device:
-    """The machine as probed once in this process; `_this_device.cache_clear()` forgets it."""
-    from edge_sdk.device import probe
-    from edge_sdk.engines.registry import engine_versions
-
-    return probe(engines=engine_versions())
-
-
-def _engines(model: ModelFile, wanted: str | Engine | None) -> tuple[Engine, ...]:
-    from edge_sdk.engines.registry import engines_for, find_engine
-
-    if wanted is None:
-        return engines_for(model.format)
-    engine = find_engine(wanted) if isinstance(wanted, str) else wanted
-    if model.format not in engine.formats:
-        raise InputError(
-            f"{model.name}: engine {engine.name!r} runs {', '.join(sorted(engine.formats))}, not {model.format};"
-            " leave engine out to have one chosen"
-        )
-    return (engine,)
-
-
-def _activate(source: ModelSource, settings: _Settings, events: list[str]) -> _Active:
-    """From a file to something that runs: check, trial, plan, load."""
-    from edge_sdk.formats import open_model
-
-    began = perf_counter()
-    file = open_model(source)
-    try:
-        file.check()
-        engines = _engines(file, settings.engine)
-        if not settings.trusted:
-            on_cpu = replace(settings.options, accelerator="cpu", accelerator_options={})
-            for engine in engines:
-                _try_first(file, engine, on_cpu)
-        runner, plan = _planned(file, engines, settings, events)
-    finally:
-        # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
-        file.close()
-    check = FeedCheck(runner.inputs, runner.optional_inputs, file.name)
-    return _Active(file, runner, plan, check, (perf_counter() - began) * 1e3)
-
-
-def _try_first(file: ModelFile, engine: Engine, options: LoadOptions) -> None:
-    from edge_sdk.engines.trial import require_trial
-
-    if engine.native and engine.version() is not None:
-        require_trial(file, engine, options)
-
-
-def _planned(
-    file: ModelFile, engines: tuple[Engine, ...], settings: _Settings, events: list[str]
-) -> tuple[Runner, Plan]:
-    from edge_sdk.planner import choose
-
-    device = settings.device or _this_device()
-    wrap = functools.partial(_wrapped, settings=settings)
-    wish = settings.wish
-    if wish.sample is not None and "" in wish.sample:
-        name = file.describe().inputs[0].name
-        wish = replace(wish, sample={name: wish.sample[""]})
-    choice = choose(file, device, engines, wish, settings.options, wrap)
-    if choice.runner is not None:
-        return choice.runner, choice.plan
-    plan = choice.plan
-    engine = next(e for e in engines if e.name == plan.engine)
-    options = replace(settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus)
-    try:
-        if options.accelerator != "cpu":
-            # Also where the file is trusted: a driver may end the process on a machine that it was not built for.
-            _try_first(file, engine, options)
-        return wrap(engine.load(file, options)), plan
-    except AcceleratorError as error:
-        if settings.options.strict or settings.options.accelerator == "cpu":
-            raise
-        _announce_fallback(str(error), events)
-        on_cpu = replace(settings, options=replace(settings.options, accelerator="cpu", accelerator_options={}))
-        return _planned(file, engines, on_cpu, events)
-
-
-def _wrapped(runner: Runner, settings: _Settings) -> Runner:
-    if settings.float_io:
-        from edge_sdk.engines.quantised import FloatRunner
-
-        runner = FloatRunner(runner)
-    if settings.state:
-        from edge_sdk.engines.state import StatefulRunner
-
-        try:
-            runner = StatefulRunner(runner, settings.state)
-        except InputError:
-            runner.close()
-            raise
-    return runner
-
-
-def _announce_fallback(cause: str, events: list[str]) -> None:
-    message = f"the CPU takes over from the accelerator: {cause}"
-    events.append(message)
-    warnings.warn(message, AcceleratorFallback, stacklevel=4)
+    return Session(settings, activate(model, settings, events), began, events)
 
 
 class Session:
@@ -292,9 +113,9 @@ class Session:
     A context manager: leaving it closes the session.
     """
 
-    def __init__(self, settings: _Settings, active: _Active, began: float, events: list[str]) -> None:
+    def __init__(self, settings: Settings, active: Active, began: float, events: list[str]) -> None:
         self._settings = settings
-        self._active: _Active | None = active
+        self._active: Active | None = active
         self._began = began
         self._first_result_ms: float | None = None
         self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
@@ -350,13 +171,13 @@ class Session:
             self._first_result_ms = (perf_counter() - self._began) * 1e3
         return outputs
 
-    def _check_more(self, active: _Active, feeds: dict[str, Any], out: Mapping[str, Array] | None) -> None:
+    def _check_more(self, active: Active, feeds: dict[str, Any], out: Mapping[str, Array] | None) -> None:
         if out is not None:
             _check_out(out, feeds, active)
         if self._finite:
             _check_finite(feeds, active.file.name)
 
-    def _hold(self) -> _Active:
+    def _hold(self) -> Active:
         while True:
             active = self._active
             if active is None:
@@ -367,7 +188,7 @@ class Session:
             active.release()  # swapped in between: hold the new one
 
     def _after_failure(
-        self, failed: _Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
+        self, failed: Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
     ) -> dict[str, Array]:
         """An accelerator that fails at run time loses no request: the CPU answers this one and those that follow."""
         options = self._settings.options
@@ -375,12 +196,7 @@ class Session:
             raise error
         with self._change:
             if self._active is failed:
-                _announce_fallback(str(error), self._events)
-                on_cpu = replace(options, accelerator="cpu", accelerator_options={})
-                self._settings = replace(self._settings, options=on_cpu)
-                runner, plan = _planned(failed.file, _engines(failed.file, self._settings.engine), self._settings, [])
-                check = FeedCheck(runner.inputs, runner.optional_inputs, failed.file.name)
-                self._active = _Active(failed.file, runner, plan, check, failed.load_ms)
+                self._active, self._settings = on_cpu_instead(failed, self._settings, str(error), self._events)
                 failed.retire(wait=False)  # this very request still holds it
         active = self._hold()
         try:
@@ -470,7 +286,7 @@ class Session:
         Raises:
             As `load`.
         """
-        new = _activate(model, self._settings, self._events)
+        new = activate(model, self._settings, self._events)
         with self._change:
             old = self._active
             if old is None:
@@ -527,7 +343,7 @@ class Session:
         finally:
             histogram.record((perf_counter() - began) * 1e3)
 
-    def _now(self) -> _Active:
+    def _now(self) -> Active:
         active = self._active
         if active is None:
             raise _closed_error()
@@ -570,7 +386,7 @@ def _closed_error() -> SessionClosed:
     return SessionClosed("the session is closed; load the model again")
 
 
-def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: _Active) -> None:
+def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: Active) -> None:
     names = {spec.name for spec in active.runner.outputs}
     for name, target in out.items():
         if name not in names:

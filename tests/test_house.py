@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.audio": (3, "audio"),
     "edge_sdk.planner": (4, "planner"),
     "edge_sdk.session": (5, "session"),
+    "edge_sdk.activation": (5, "session"),
     "edge_sdk.report": (5, "session"),
     "edge_sdk.cli": (7, "cli"),
 }
