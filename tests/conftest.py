@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline is a timed assertion: under emulation the first example alone may pass it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ASSETS = Path(__file__).resolve().parents[1].parent / "shared" / "assets"
 

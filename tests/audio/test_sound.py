@@ -120,7 +120,7 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_wav(tmp_path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.sampled_from([wav(pcm(WAVEFORM, 16)), wav(pcm(WAVEFORM, 24), bits=24), extensible(bytes(40), 32, 3)]),
     edits=st.lists(st.tuples(st.integers(0, 80), st.binary(min_size=1, max_size=5)), max_size=4),
@@ -156,7 +156,7 @@ def test_windows_may_overlap_or_leave_gaps() -> None:
     assert windows(samples, 2, 3).tolist() == [[1, 2], [4, 5]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 20), st.integers(0, 10))
 def test_every_sample_lies_in_its_window(count: int, size: int, step: int, context: int) -> None:
     samples = np.arange(1, count + 1, dtype=np.float32)

@@ -308,7 +308,7 @@ def test_names_that_would_steer_a_terminal_are_shown_harmless(
     assert "\x1b" not in capsys.readouterr().out
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     compressed=st.booleans(),
     archive=st.booleans(),

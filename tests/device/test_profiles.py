@@ -186,13 +186,13 @@ class TestBrokenProfiles:
         with pytest.raises(ProfileError, match="byte 0 is not UTF-8"):
             read_profile(b"\xff\xfe", "x.yaml")
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.binary(max_size=300))
     def test_any_bytes_give_a_profile_error(self, content: bytes) -> None:
         with pytest.raises(ProfileError):
             read_profile(content, "x.yaml")
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_a_damaged_profile_loads_or_gives_a_profile_error(self, data: st.DataObject) -> None:
         content = bytearray(SMALL.encode())
@@ -223,7 +223,7 @@ class TestYaml:
     def test_words_stay_text(self, word: str) -> None:
         assert read_yaml(f"key: {word}".encode(), "x") == {"key": word}
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @example({"x": 0.00016394756169413357})
     @given(DOCUMENTS)
     def test_what_is_written_reads_back(self, document: Any) -> None:
@@ -284,7 +284,7 @@ class TestExport:
         export_profile(device, tmp_path / "x.yaml")
         assert load_profile(tmp_path / "x.yaml").device() == device
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         name=TEXT,
         soc=st.none() | TEXT,

@@ -49,7 +49,7 @@ def test_cpu_masks() -> None:
 
 
 @given(st.text(max_size=40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_text_is_a_list_of_real_cpus_or_none(text: str) -> None:
     cpus = parse_cpu_list(text)
     assert cpus is None or all(0 <= cpu < MAX_CPUS for cpu in cpus)
@@ -161,7 +161,7 @@ PATHS = st.sampled_from(
 
 
 @given(st.lists(LINES, max_size=25).map("\n".join) | st.text(max_size=200))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_cpuinfo_is_read(text: str) -> None:
     info = parse_cpuinfo(text)
     assert all(0 <= cpu < MAX_CPUS for cpu in info.cpus)
@@ -170,7 +170,7 @@ def test_any_cpuinfo_is_read(text: str) -> None:
 
 
 @given(st.lists(LINES, max_size=20), st.dictionaries(PATHS, CONTENT, max_size=12))
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_any_machine_is_a_whole_device_or_a_clear_error(lines: list[str], files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path, content in {**files, "proc/cpuinfo": "\n".join(lines).encode()}.items():

@@ -174,7 +174,7 @@ class TestSizes:
         with pytest.raises(InputShapeError, match=r"\[4, 3\].*float32\[2, 3\]"):
             load(models.tflite_add()).run({"x": np.ones((4, 3), F32)})
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=5))
     def test_sizes_fit_or_are_refused_in_any_order(self, shapes: list[tuple[int, int]]) -> None:
         runner = _kept(litert_models.open_sizes)
@@ -351,7 +351,7 @@ class TestErrors:
         with pytest.raises(SessionClosed, match="closed"):
             runner.run({"x": np.zeros((2, 3), F32)})
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         builder=st.sampled_from([models.tflite_add, models.tflite_scalar, litert_models.texts, litert_models.picked]),
         value=st.one_of(

@@ -79,7 +79,7 @@ def test_exported_functions_are_read_from_the_file_alone(library: CustomOps) -> 
     assert "calls" not in exported_functions(Path(library.path)), "a variable is no function"
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_damaged_library_is_refused_or_read_but_never_crashes_the_reader(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

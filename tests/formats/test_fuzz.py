@@ -65,19 +65,19 @@ def read(content: bytes) -> bool:
     return True
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(MODELS)), edits)
 def test_damaged_models(name: str, changes: list[Edit]) -> None:
     read(damaged(MODELS[name](), changes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=600), st.sampled_from([b"", b"\x08\x08", b"\0\0\0\0TFL3", b"PK\x03\x04", b"\x14\0\0\0TFL3"]))
 def test_noise(noise: bytes, start: bytes) -> None:
     read(start + noise)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200), st.sampled_from([".onnx", ".tflite", ".pt", ".xml", ".zip", ".pb", ""]))
 def test_any_content_under_any_suffix_has_a_verdict(content: bytes, suffix: str) -> None:
     try:
@@ -91,7 +91,7 @@ def test_damaged_real_models(assets: Path, name: str) -> None:
     content = (assets / "models" / name).read_bytes()
     assert read(content)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(edits)
     def damage(changes: list[Edit]) -> None:
         read(damaged(content, changes))

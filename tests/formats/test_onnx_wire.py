@@ -137,7 +137,7 @@ def chains(draw: st.DrawFn) -> tuple[bytes, list[str]]:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(chains(), st.data())
 def test_models_of_any_shape_compute_the_same(chain: tuple[bytes, list[str]], data: st.DataObject) -> None:
     content, listed = chain

@@ -60,7 +60,7 @@ def test_the_number_kept_is_limited() -> None:
     assert nms(np.empty((0, 4)), np.empty(0)).shape == (0,)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0, 1))
 def test_kept_boxes_of_a_class_never_overlap_more_and_every_dropped_one_does(seed: int, count: int, iou: float) -> None:
     generator = np.random.default_rng(seed)

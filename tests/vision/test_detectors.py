@@ -134,7 +134,7 @@ DETECTORS = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     which=st.sampled_from(DETECTORS),
     seed=st.integers(0, 2**32 - 1),

@@ -57,7 +57,7 @@ def test_what_is_no_label_file_is_refused(tmp_path: Path, content: bytes | None,
     assert "labels.txt" in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text("0123456789 :,n\ncat", max_size=60).map(str.encode))
 def test_any_file_gives_labels_or_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.txt"

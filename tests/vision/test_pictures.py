@@ -218,7 +218,7 @@ WHOLE_FILES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     data=st.sampled_from(WHOLE_FILES),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=6)), max_size=6),
@@ -239,7 +239,7 @@ def test_damaged_files_give_a_picture_or_a_clear_error(
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(
         [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF....WEBP", b"II*\0", b"MM\0+", b"P6 "]

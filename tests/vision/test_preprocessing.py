@@ -119,7 +119,7 @@ def test_center_crop_takes_the_middle() -> None:
     assert (prepare(image, found) == 255).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     image_size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     input_size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
