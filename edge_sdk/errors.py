@@ -6,7 +6,15 @@
     │   ├── UnsupportedFormat               a format we do not run; the message names the way to ONNX or TFLite
     │   ├── DamagedModel                    truncated, bit-flipped, or its structure contradicts itself
     │   ├── UnsupportedOp                   an op that no engine here has; `.ops` names it
-    │   └── UnsupportedVersion              a newer opset, IR or schema than the engine knows
+    │   ├── UnsupportedVersion              a newer opset, IR or schema than the engine knows
+    │   └── BundleError                     a bundle cannot be used or written as asked
+    │       ├── BundleDamaged               a file is not the one that was written: its size or hash differs
+    │       ├── BundleIncomplete            a file that the manifest names is missing, or there is no manifest
+    │       ├── BundleTooLarge              it would expand beyond the limits
+    │       ├── InvalidManifest             the manifest is no JSON of this format, or contradicts itself
+    │       ├── UnknownFeature              it requires a feature that is not known here; `.features` names it
+    │       ├── UnsafePath                  a path leads out of the bundle
+    │       └── UnsupportedBundle           a newer major format than is known here
     ├── InputError (ValueError)             what was fed does not fit
     │   ├── InputNameError (KeyError)
     │   ├── InputShapeError
@@ -17,7 +25,9 @@
     ├── ProfileError (ValueError)           a broken device profile; the message names the key
     ├── EngineError (RuntimeError)          an engine failed while loading or running
     │   ├── EngineNotInstalled (ImportError)
-    │   └── AcceleratorError                an accelerator is missing, refused the model, or failed
+    │   ├── AcceleratorError                an accelerator is missing, refused the model, or failed
+    │   └── OutOfMemory (MemoryError)       memory for loading or running was refused
+    ├── CompressionError (ValueError)       a variant cannot be made of this model; the message says why
     ├── MissingExtra (ImportError)          an optional dependency is not installed; the message names the extra
     ├── StorageError (OSError)              a file could not be written whole
     ├── SessionClosed (RuntimeError)
@@ -33,6 +43,11 @@ from collections.abc import Iterable
 
 __all__ = [
     "AcceleratorError",
+    "BundleDamaged",
+    "BundleError",
+    "BundleIncomplete",
+    "BundleTooLarge",
+    "CompressionError",
     "DamagedModel",
     "DeadlineExceeded",
     "DeviceError",
@@ -44,13 +59,18 @@ __all__ = [
     "InputShapeError",
     "InputTypeError",
     "InputValueError",
+    "InvalidManifest",
     "MissingExtra",
     "ModelError",
     "ModelNotFound",
+    "OutOfMemory",
     "ProfileError",
     "SessionClosed",
     "StorageError",
+    "UnknownFeature",
     "UnreadableInput",
+    "UnsafePath",
+    "UnsupportedBundle",
     "UnsupportedFormat",
     "UnsupportedOp",
     "UnsupportedVersion",
@@ -97,6 +117,46 @@ class UnsupportedVersion(ModelError):
     """The model needs a newer opset, IR or schema version than the engine knows."""
 
 
+class BundleError(ModelError):
+    """A bundle cannot be used, or not written as asked."""
+
+
+class BundleDamaged(BundleError):
+    """A file of the bundle is not the one that was written: its size or hash differs."""
+
+
+class BundleIncomplete(BundleError):
+    """A file that the manifest names is missing, or the manifest itself."""
+
+
+class BundleTooLarge(BundleError):
+    """The bundle would expand beyond the limits, as an archive made to fill the disk would."""
+
+
+class InvalidManifest(BundleError):
+    """The manifest is no JSON of this format, or contradicts itself or its files."""
+
+
+class UnknownFeature(BundleError):
+    """The bundle requires features that are not known here.
+
+    Attributes:
+        features: their names, as the manifest spells them.
+    """
+
+    def __init__(self, message: str, features: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.features = tuple(features)
+
+
+class UnsafePath(BundleError):
+    """A path in the bundle leads out of it, or would on another system."""
+
+
+class UnsupportedBundle(BundleError):
+    """The bundle is of a newer major format than is known here."""
+
+
 class InputError(EdgeError, ValueError):
     """What was fed to a model does not fit it."""
 
@@ -139,6 +199,14 @@ class EngineNotInstalled(EngineError, ImportError):
 
 class AcceleratorError(EngineError):
     """An accelerator is missing, refused the model, or failed."""
+
+
+class CompressionError(EdgeError, ValueError):
+    """A variant cannot be made of this model, or would bring nothing."""
+
+
+class OutOfMemory(EngineError, MemoryError):
+    """Memory for loading or running a model was refused."""
 
 
 class MissingExtra(EdgeError, ImportError):
