@@ -25,7 +25,7 @@ PROJECT = "srv/edge-sdk"
 RECIPE_FILE = "recipe.sha256"
 
 TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
-PURE_DEPENDENCIES = ("urllib3", "paho-mqtt", "rich")
+PURE_DEPENDENCIES = ("urllib3", "paho-mqtt", "tqdm")
 
 
 class RootError(Exception):

@@ -40,7 +40,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_brings_no_engine_and_no_numpy_along() -> None:
-    heavy = ["numpy", "onnxruntime", "ai_edge_litert", "cv2", "msgspec", "yaml", "rich", "paho", "urllib3", "asyncio"]
+    heavy = ["numpy", "onnxruntime", "ai_edge_litert", "cv2", "msgspec", "yaml", "tqdm", "paho", "urllib3", "asyncio"]
     code = f"import sys, edge_sdk; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

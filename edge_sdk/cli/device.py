@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from edge_sdk.cli.tables import table
 from edge_sdk.device.facts import Accelerator, Cache, Cluster, Device
 
 __all__ = ["add_parser", "run"]
@@ -98,7 +99,7 @@ def _list_profiles(as_json: bool) -> int:
         print(json.dumps([{"name": p.name, "title": p.title, "of": p.of, "soc": p.soc} for p in profiles], indent=2))
     else:
         rows = [(p.name, p.title, _cores(p.clusters), (p.memory and p.memory.kind) or "") for p in profiles]
-        print("\n".join(_table(("profile", "device", "cores", "memory"), rows)))
+        print("\n".join(table(("profile", "device", "cores", "memory"), rows)))
     return 0
 
 
@@ -125,16 +126,14 @@ def _page(device: Device) -> list[str]:
     lines += [f"{key:{width}}  {value}" for key, value in facts]
     lines += [
         "",
-        *_table(
-            ("cluster", "role", "core", "CPUs", "MHz", "now", "caches"), [_row(device, c) for c in device.clusters]
-        ),
+        *table(("cluster", "role", "core", "CPUs", "MHz", "now", "caches"), [_row(device, c) for c in device.clusters]),
     ]
     if device.thermal:
         rows = [(z.name, _degrees(z.temperature_c), _degrees(z.trip_c)) for z in device.thermal]
-        lines += ["", *_table(("thermal zone", "now", "throttles at"), rows)]
+        lines += ["", *table(("thermal zone", "now", "throttles at"), rows)]
     if device.accelerators:
         found = [(a.name, a.kind, a.engine, _yes(a.present), _yes(a.usable), a.why) for a in device.accelerators]
-        lines += ["", *_table(("accelerator", "kind", "engine", "present", "usable", "why"), found)]
+        lines += ["", *table(("accelerator", "kind", "engine", "present", "usable", "why"), found)]
         if any(a.present and a.usable is None for a in device.accelerators):
             lines += ["", "usable is unknown until proven: edge-sdk device --prove"]
     return lines
@@ -194,10 +193,3 @@ def _ranges(cpus: Sequence[int]) -> str:
         else:
             parts.append([cpu, cpu])
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Left-aligned columns; the last is as long as it is."""
-    lines = [head, *rows]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(head) - 1)] + [0]
-    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines]

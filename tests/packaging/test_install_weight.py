@@ -97,4 +97,4 @@ def test_import_brings_no_engine_in(weights: dict[str, Any], environment: Path) 
     assert told.returncode == 0, told.stderr
     loaded = set(told.stdout.split())
     assert "edge_sdk" in loaded
-    assert not loaded & {"onnxruntime", "ai_edge_litert", "tflite_runtime", "yaml", "rich", "paho", "urllib3", "cv2"}
+    assert not loaded & {"onnxruntime", "ai_edge_litert", "tflite_runtime", "yaml", "tqdm", "paho", "urllib3", "cv2"}
