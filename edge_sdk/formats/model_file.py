@@ -16,6 +16,7 @@ from edge_sdk.formats.info import ModelInfo
 
 if TYPE_CHECKING:
     from edge_sdk.formats import onnx_reader, tflite_reader
+    from edge_sdk.formats.known_hashes import KnownHash
 
 __all__ = ["ModelFile", "open_model"]
 
@@ -43,6 +44,7 @@ class ModelFile:
         self._onnx: onnx_reader.Model | None = None
         self._tflite: tflite_reader.Model | None = None
         self._stamp: tuple[int, int] | None = None
+        self._state: os.stat_result | None = None
         with self.content() as view:
             self.size_bytes = len(view)
             try:
@@ -77,13 +79,33 @@ class ModelFile:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file itself, hexadecimal. Read once, on first use."""
+        """Hash of the file itself, hexadecimal. Read once, on first use, or known from an earlier process."""
         with self._lock:
             if not self._sha256:
-                import hashlib
-
-                self._sha256 = hashlib.sha256(self.content()).hexdigest()
+                self._sha256 = self._hashed()
             return self._sha256
+
+    def _hashed(self) -> str:
+        content = self.content()
+        known = self._known()
+        if known is not None:
+            return known.sha256
+        import hashlib
+
+        sha256 = hashlib.sha256(content).hexdigest()
+        if self.path is not None and self._state is not None:
+            from edge_sdk.formats.known_hashes import KnownHash, keep_hash
+
+            keep_hash(self.path, self._state, KnownHash(sha256))
+        return sha256
+
+    def _known(self) -> KnownHash | None:
+        """What an earlier process kept of this very file."""
+        if self.path is None or self._state is None:
+            return None
+        from edge_sdk.formats.known_hashes import known_hash
+
+        return known_hash(self.path, self._state)
 
     @property
     def fingerprint(self) -> str:
@@ -178,7 +200,7 @@ class ModelFile:
                 stamp = (status.st_size, status.st_mtime_ns)
                 if self._stamp is not None and stamp != self._stamp:
                     raise DamagedModel(f"{self.name}: the file changed while it was open; open it again")
-                self._stamp = stamp
+                self._stamp, self._state = stamp, status
                 if not status.st_size:
                     self._bytes = b""
                     return
@@ -186,8 +208,20 @@ class ModelFile:
         except OSError as error:
             raise _not_readable(path, error) from None
 
-    def _hash_all(self) -> str:
+    def _external_files(self) -> tuple[str, ...]:
+        sha256 = self.sha256
+        known = self._known()
+        if known is not None and known.external_files is not None:
+            return known.external_files
         files = self.describe().external_files
+        if self.path is not None and self._state is not None:
+            from edge_sdk.formats.known_hashes import KnownHash, keep_hash
+
+            keep_hash(self.path, self._state, KnownHash(sha256, files))
+        return files
+
+    def _hash_all(self) -> str:
+        files = self._external_files()
         if not files:
             return self.sha256
         import hashlib
