@@ -9,16 +9,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
-from edge_sdk.errors import AcceleratorError, InputError
+from edge_sdk.errors import AcceleratorError, EngineError, InputError
 from edge_sdk.tensors import FeedCheck
 
 if TYPE_CHECKING:
+    from edge_sdk.bundle import Bundle
     from edge_sdk.device.facts import Device
     from edge_sdk.formats import ModelFile
-    from edge_sdk.planner import Plan, Wish
+    from edge_sdk.planner import Choice, Plan, Variant, Wish
 
 __all__ = [
     "AcceleratorFallback",
@@ -26,13 +27,14 @@ __all__ = [
     "ModelSource",
     "Settings",
     "activate",
+    "active_of",
     "announce_fallback",
     "checked_cpus",
     "checked_threads",
     "on_cpu_instead",
 ]
 
-ModelSource = str | os.PathLike[str] | bytes
+ModelSource = Union[str, os.PathLike[str], bytes, "Bundle"]
 
 
 class AcceleratorFallback(UserWarning):
@@ -51,13 +53,20 @@ class Settings:
     float_io: bool
     check_finite: bool
     trusted: bool
+    variant: str | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Active:
-    """One loaded model: what a request takes hold of, so that `swap` and `close` can wait for it."""
+    """One loaded model: what a request takes hold of, so that `swap` and `close` can wait for it.
 
-    file: ModelFile
+    Attributes:
+        name: of the model, for messages.
+        variants: those it was chosen from.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
     runner: Runner
     plan: Plan
     check: FeedCheck
@@ -114,85 +123,105 @@ def checked_cpus(cpus: Sequence[int] | None) -> tuple[int, ...] | None:
     return wanted
 
 
-@functools.cache
-def _this_device() -> Device:
-    """The machine as probed once in this process; `_this_device.cache_clear()` forgets it."""
-    from edge_sdk.device import probe
-    from edge_sdk.engines.registry import engine_versions
+def _engines(variants: tuple[Variant, ...], wanted: str | Engine | None) -> dict[str, tuple[Engine, ...]]:
+    from edge_sdk.engines.registry import find_engine
+    from edge_sdk.planner import engines_by_format
 
-    return probe(engines=engine_versions())
-
-
-def _engines(model: ModelFile, wanted: str | Engine | None) -> tuple[Engine, ...]:
-    from edge_sdk.engines.registry import engines_for, find_engine
-
+    formats = tuple(dict.fromkeys(variant.format for variant in variants))
     if wanted is None:
-        return engines_for(model.format)
+        return engines_by_format(formats)
     engine = find_engine(wanted) if isinstance(wanted, str) else wanted
-    if model.format not in engine.formats:
+    if not set(formats) & engine.formats:
         raise InputError(
-            f"{model.name}: engine {engine.name!r} runs {', '.join(sorted(engine.formats))}, not {model.format};"
-            " leave engine out to have one chosen"
+            f"{variants[0].name}: engine {engine.name!r} runs {', '.join(sorted(engine.formats))},"
+            f" not {', '.join(formats)}; leave engine out to have one chosen"
         )
-    return (engine,)
+    return {model_format: (engine,) for model_format in formats if model_format in engine.formats}
 
 
-def activate(source: ModelSource, settings: Settings, events: list[str]) -> Active:
-    """From a file to something that runs: check, trial, plan, load."""
-    from edge_sdk.formats import open_model
+def activate(source: ModelSource, settings: Settings, events: list[str], *, use_cache: bool = True) -> Active:
+    """From a file or bundle to something that runs: check, plan (with a trial of what is unknown), load."""
+    from edge_sdk.planner.sources import open_variants
 
     began = perf_counter()
-    file = open_model(source)
+    name, variants = open_variants(source, settings.variant)
+    return active_of(name, variants, settings, events, began, use_cache=use_cache)
+
+
+def active_of(
+    name: str,
+    variants: tuple[Variant, ...],
+    settings: Settings,
+    events: list[str],
+    began: float,
+    *,
+    use_cache: bool = True,
+) -> Active:
+    """Plans among variants that are open already, and loads what was chosen."""
     try:
-        file.check()
-        engines = _engines(file, settings.engine)
-        if not settings.trusted:
-            on_cpu = replace(settings.options, accelerator="cpu", accelerator_options={})
-            for engine in engines:
-                _try_first(file, engine, on_cpu)
-        runner, plan = _planned(file, engines, settings, events)
+        runner, plan = _planned(name, variants, settings, events, use_cache)
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
-        file.close()
-    check = FeedCheck(runner.inputs, runner.optional_inputs, file.name)
-    return Active(file, runner, plan, check, (perf_counter() - began) * 1e3)
-
-
-def _try_first(file: ModelFile, engine: Engine, options: LoadOptions) -> None:
-    from edge_sdk.engines.trial import require_trial
-
-    if engine.native and engine.version() is not None:
-        require_trial(file, engine, options)
+        for variant in variants:
+            variant.close()
+    check = FeedCheck(runner.inputs, runner.optional_inputs, name)
+    return Active(name, variants, runner, plan, check, (perf_counter() - began) * 1e3)
 
 
 def _planned(
-    file: ModelFile, engines: tuple[Engine, ...], settings: Settings, events: list[str]
+    name: str, variants: tuple[Variant, ...], settings: Settings, events: list[str], use_cache: bool
 ) -> tuple[Runner, Plan]:
-    from edge_sdk.planner import choose
+    from edge_sdk.planner import choose, this_device
 
-    device = settings.device or _this_device()
     wrap = functools.partial(_wrapped, settings=settings)
-    wish = settings.wish
-    if wish.sample is not None and "" in wish.sample:
-        name = file.describe().inputs[0].name
-        wish = replace(wish, sample={name: wish.sample[""]})
-    choice = choose(file, device, engines, wish, settings.options, wrap)
-    if choice.runner is not None:
-        return choice.runner, choice.plan
-    plan = choice.plan
-    engine = next(e for e in engines if e.name == plan.engine)
-    options = replace(settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus)
+    engines = _engines(variants, settings.engine)
     try:
-        if options.accelerator != "cpu":
-            # Also where the file is trusted: a driver may end the process on a machine that it was not built for.
-            _try_first(file, engine, options)
-        return wrap(engine.load(file, options)), plan
+        choice = choose(
+            variants,
+            settings.device or this_device(),
+            engines,
+            settings.wish,
+            settings.options,
+            model=name,
+            wrap=wrap,
+            admit=functools.partial(_admit, trusted=settings.trusted),
+            use_cache=use_cache,
+        )
+        try:
+            return choice.runner or _load(choice, engines, settings, wrap), choice.plan
+        except EngineError:
+            if not choice.plan.cached or settings.options.accelerator != "cpu":
+                raise
+            return _planned(name, variants, settings, events, use_cache=False)  # what was kept holds no longer
     except AcceleratorError as error:
         if settings.options.strict or settings.options.accelerator == "cpu":
             raise
         announce_fallback(str(error), events)
         on_cpu = replace(settings, options=replace(settings.options, accelerator="cpu", accelerator_options={}))
-        return _planned(file, engines, on_cpu, events)
+        return _planned(name, variants, on_cpu, events, use_cache)
+
+
+def _admit(file: ModelFile, engine: Engine, options: LoadOptions, trusted: bool) -> None:
+    from edge_sdk.planner.planning import try_first
+
+    if not trusted:
+        try_first(file, engine, replace(options, accelerator="cpu", accelerator_options={}))
+    if options.accelerator != "cpu":
+        # Also where the file is trusted: a driver may end the process on a machine that it was not built for.
+        try_first(file, engine, options)
+
+
+def _load(
+    choice: Choice, engines: Mapping[str, Sequence[Engine]], settings: Settings, wrap: Callable[[Runner], Runner]
+) -> Runner:
+    plan, variant = choice.plan, choice.variant
+    engine = next(e for e in engines[variant.format] if e.name == plan.engine)
+    options = replace(
+        settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus, accelerator=plan.accelerator
+    )
+    file = variant.file()
+    _admit(file, engine, options, settings.trusted)
+    return wrap(variant.wrap(engine.load(file, options)))
 
 
 def _wrapped(runner: Runner, settings: Settings) -> Runner:
@@ -220,7 +249,11 @@ def announce_fallback(cause: str, events: list[str]) -> None:
 def on_cpu_instead(failed: Active, settings: Settings, cause: str, events: list[str]) -> tuple[Active, Settings]:
     """The same model on the CPU after its accelerator failed at run time."""
     announce_fallback(cause, events)
-    settings = replace(settings, options=replace(settings.options, accelerator="cpu", accelerator_options={}))
-    runner, plan = _planned(failed.file, _engines(failed.file, settings.engine), settings, [])
-    check = FeedCheck(runner.inputs, runner.optional_inputs, failed.file.name)
-    return Active(failed.file, runner, plan, check, failed.load_ms), settings
+    import msgspec
+
+    from edge_sdk.planner import this_device
+
+    device = msgspec.structs.replace(settings.device or this_device(), accelerators=())
+    options = replace(settings.options, accelerator="cpu", accelerator_options={})
+    settings = replace(settings, options=options, device=device)
+    return active_of(failed.name, failed.variants, settings, [], perf_counter()), settings

@@ -11,7 +11,7 @@ from edge_sdk.metrics import Histogram, Summary
 
 if TYPE_CHECKING:
     from edge_sdk.engines.base import Runner
-from edge_sdk.planner.plan import Plan
+from edge_sdk.planner.plans import Plan
 
 __all__ = ["Nodes", "Report", "Worker", "make_report"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edge_sdk.activation import (
     Active,
@@ -22,9 +21,10 @@ from edge_sdk.activation import (
     on_cpu_instead,
 )
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
-from edge_sdk.errors import EngineError, InputError, InputValueError, SessionClosed
+from edge_sdk.errors import EngineError, InputError, OutOfMemory, SessionClosed
 from edge_sdk.metrics import DRAIN_AT, Histogram
-from edge_sdk.tensors import Array, Feeds, TensorSpec
+from edge_sdk.replanning import LEAST_BATCH, Replanner, lighter_than, worth_watching
+from edge_sdk.tensors import Array, Feeds, TensorSpec, check_finite, check_out
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -41,10 +41,14 @@ def load(
     *,
     objective: str = "latency",
     max_latency_ms: float | None = None,
+    min_accuracy: float | None = None,
+    max_memory_mb: float | None = None,
+    rate_hz: float | None = None,
     device: Device | None = None,
     power_mode: str = "balanced",
     plan_budget_s: float = 1.0,
     sample: Feeds | None = None,
+    variant: str | None = None,
     engine: str | Engine | None = None,
     accelerator: str = "cpu",
     accelerator_options: Mapping[str, str] | None = None,
@@ -61,13 +65,17 @@ def load(
     """Loads a model the best way this device allows.
 
     Args:
-        model: path of an ONNX or TFLite file, or its bytes.
-        objective: what to minimise: "latency".
+        model: path of an ONNX or TFLite file or of a bundle, the bytes of a model, or an open `Bundle`.
+        objective: what to minimise: "latency", or "energy" for one request.
         max_latency_ms: what one request may take; the plan's reason says when it does not.
+        min_accuracy: what a variant must reach by the bundle's own metric, from 0 to 1.
+        max_memory_mb: what weights and activations may take, in MiB.
+        rate_hz: requests a second that you mean to make, as a camera would: measuring paces its own like that.
         device: where it runs; probed where None.
         power_mode: "performance", "balanced" or "efficiency" (little cores where there are any).
         plan_budget_s: how long the first load of this model on this device may measure; 0 measures nothing.
         sample: feeds to measure with; without it inputs are made up, with size 1 for open dimensions.
+        variant: name of the one variant of a bundle that is wanted; chosen where None.
         engine: name of the engine, or an `Engine`; chosen where None.
         accelerator: "cpu", or the name of one that `edge-sdk device` lists. Where it fails, the CPU takes over with an
             `AcceleratorFallback` warning that names the cause.
@@ -101,8 +109,8 @@ def load(
         initializer_inputs=tuple(initializer_inputs),
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
-    wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples)
-    settings = Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted)
+    wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
+    settings = Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant)
     events: list[str] = []
     return Session(settings, activate(model, settings, events), began, events)
 
@@ -119,11 +127,14 @@ class Session:
         self._began = began
         self._first_result_ms: float | None = None
         self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
-        self._run_times = self._stages["run"].pending
+        self._run_times: deque[float] = deque()
+        self._batch = DRAIN_AT
         self._finite = settings.check_finite
         self._change = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._events = events
+        self._replanner: Replanner | None = None
+        self._watch_plan()
 
     def run(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Runs the model once.
@@ -165,17 +176,54 @@ class Session:
                 active.free()
         times = self._run_times
         times.append((perf_counter() - started) * 1e3)
-        if len(times) >= DRAIN_AT:
-            self._stages["run"].drain()
+        if len(times) >= self._batch:
+            self._after_batch(active, checked)
         if self._first_result_ms is None:
             self._first_result_ms = (perf_counter() - self._began) * 1e3
         return outputs
 
     def _check_more(self, active: Active, feeds: dict[str, Any], out: Mapping[str, Array] | None) -> None:
         if out is not None:
-            _check_out(out, feeds, active)
+            check_out(out, feeds, active.runner.outputs, active.name)
         if self._finite:
-            _check_finite(feeds, active.file.name)
+            check_finite(feeds, active.name)
+
+    def _watch_plan(self) -> None:
+        """Begins to watch the plan that runs now, where another could take over."""
+        old, self._replanner, self._batch = self._replanner, None, DRAIN_AT
+        if old is not None:
+            old.stop()
+        active = self._active
+        if active is not None and worth_watching(self._settings, active.plan):
+            self._replanner = Replanner(self._settings, active.plan, self._take, self._events)
+            self._batch = LEAST_BATCH
+
+    def _after_batch(self, active: Active, feeds: dict[str, Any]) -> None:
+        self._hand_on_times()
+        replanner = self._replanner
+        if replanner is not None:
+            self._batch = replanner.judge(active, feeds)
+
+    def _hand_on_times(self) -> None:
+        """Latencies collected so far go to the histogram, and to whoever watches the plan."""
+        times: list[float] = []
+        with suppress(IndexError):  # other threads hand on too
+            while True:
+                times.append(self._run_times.popleft())
+        run = self._stages["run"]
+        run.pending.extend(times)
+        run.drain()
+        if self._replanner is not None and self._replanner.add(times):
+            self._batch = 1  # the next request has them judged
+
+    def _take(self, old: Active, new: Active) -> bool:
+        """Puts `new` in the place of `old`, unless something else took it in between."""
+        with self._change:
+            if self._active is not old:
+                return False
+            self._active = new
+        old.retire()
+        return True
 
     def _hold(self) -> Active:
         while True:
@@ -190,13 +238,22 @@ class Session:
     def _after_failure(
         self, failed: Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
     ) -> dict[str, Array]:
-        """An accelerator that fails at run time loses no request: the CPU answers this one and those that follow."""
+        """A failure that another way to run can make good loses no request: the CPU takes over from an accelerator, a
+        lighter variant from one that was refused memory, and answers this request and those that follow."""
         options = self._settings.options
-        if failed.runner.options.accelerator == "cpu" or options.strict:
+        no_memory = isinstance(error, OutOfMemory)
+        if not no_memory and (failed.runner.options.accelerator == "cpu" or options.strict):
             raise error
         with self._change:
             if self._active is failed:
-                self._active, self._settings = on_cpu_instead(failed, self._settings, str(error), self._events)
+                if no_memory:
+                    lighter = lighter_than(failed, self._settings, str(error))
+                    if lighter is None:
+                        raise error
+                    self._active = lighter
+                    self._events.append(f"{lighter.plan.variant} takes over from {failed.plan.variant}: {error}")
+                else:
+                    self._active, self._settings = on_cpu_instead(failed, self._settings, str(error), self._events)
                 failed.retire(wait=False)  # this very request still holds it
         active = self._hold()
         try:
@@ -293,8 +350,9 @@ class Session:
                 new.retire()
                 raise SessionClosed("the session is closed; load the model instead")
             self._active = new
-            self._events.append(f"swapped {old.file.name} for {new.file.name}")
+            self._events.append(f"swapped {old.name} for {new.name}")
         old.retire()
+        self._watch_plan()
 
     @property
     def plan(self) -> Plan:
@@ -315,10 +373,11 @@ class Session:
         """Where each node really runs, and how a request's time divides so far."""
         from edge_sdk.report import make_report
 
+        self._hand_on_times()
         active = self._hold()
         try:
             return make_report(
-                model=active.file.name,
+                model=active.name,
                 plan=active.plan,
                 runner=active.runner,
                 stages=self._stages,
@@ -364,6 +423,8 @@ class Session:
         with self._change:
             active, self._active = self._active, None
             pool, self._threads = self._threads, None
+        if self._replanner is not None:
+            self._replanner.stop()
         if active is not None:
             active.retire()
         if pool is not None:
@@ -379,32 +440,8 @@ class Session:
 
     def __repr__(self) -> str:
         active = self._active
-        return "<Session closed>" if active is None else f"<Session {active.file.name}: {active.plan.reason}>"
+        return "<Session closed>" if active is None else f"<Session {active.name}: {active.plan.reason}>"
 
 
 def _closed_error() -> SessionClosed:
     return SessionClosed("the session is closed; load the model again")
-
-
-def _check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], active: Active) -> None:
-    names = {spec.name for spec in active.runner.outputs}
-    for name, target in out.items():
-        if name not in names:
-            raise InputError(
-                f"{active.file.name}: out: there is no output {name!r}; outputs: {', '.join(sorted(names))}"
-            )
-        if not isinstance(target, np.ndarray):
-            raise InputError(f"{active.file.name}: out[{name!r}] is a {type(target).__name__}, expected an array")
-        for feed, value in feeds.items():
-            # An engine may write the output before it has read all of the input.
-            if isinstance(value, np.ndarray) and np.may_share_memory(target, value):
-                raise InputError(f"{active.file.name}: out[{name!r}] shares memory with the feed {feed!r}")
-
-
-def _check_finite(feeds: Mapping[str, Any], model: str) -> None:
-    for name, value in feeds.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
-            first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            raise InputValueError(
-                f"{model}: input {name!r} holds {value[first]} at {list(first)}; finite numbers expected"
-            )

@@ -8,9 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.errors import InputNameError, InputShapeError, InputTypeError
+from edge_sdk.errors import InputError, InputNameError, InputShapeError, InputTypeError, InputValueError
 
-__all__ = ["Array", "FeedCheck", "Feeds", "Quantization", "TensorSpec", "dequantize", "quantize"]
+__all__ = [
+    "Array",
+    "FeedCheck",
+    "Feeds",
+    "Quantization",
+    "TensorSpec",
+    "check_finite",
+    "check_out",
+    "dequantize",
+    "quantize",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Feeds = Mapping[str, Any] | Any
@@ -252,3 +262,35 @@ def _factors(spec: TensorSpec, rank: int) -> tuple[Any, Any]:
     shape[quantization.axis] = -1
     scales = np.asarray(quantization.scales, dtype=np.float32).reshape(shape)
     return scales, np.asarray(quantization.zero_points, dtype=np.float32).reshape(shape)
+
+
+def check_out(out: Mapping[str, Array], feeds: Mapping[str, Any], outputs: Sequence[TensorSpec], model: str) -> None:
+    """Refuses what `run(out=…)` cannot write into.
+
+    Raises:
+        InputError: a name that is no output, no array, or memory that a feed shares.
+    """
+    names = {spec.name for spec in outputs}
+    for name, target in out.items():
+        if name not in names:
+            raise InputError(f"{model}: out: there is no output {name!r}; outputs: {', '.join(sorted(names))}")
+        if not isinstance(target, np.ndarray):
+            raise InputError(f"{model}: out[{name!r}] is a {type(target).__name__}, expected an array")
+        for feed, value in feeds.items():
+            # An engine may write the output before it has read all of the input.
+            if isinstance(value, np.ndarray) and np.may_share_memory(target, value):
+                raise InputError(f"{model}: out[{name!r}] shares memory with the feed {feed!r}")
+
+
+def check_finite(feeds: Mapping[str, Any], model: str) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        InputValueError: names the input, the value and its place.
+    """
+    for name, value in feeds.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
+            first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+            raise InputValueError(
+                f"{model}: input {name!r} holds {value[first]} at {list(first)}; finite numbers expected"
+            )

@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.activation": (5, "session"),
     "edge_sdk.report": (5, "session"),
     "edge_sdk.replanning": (5, "session"),
-    "edge_sdk.build": (5, "build"),
+    "edge_sdk.building": (5, "building"),
     "edge_sdk.bench": (6, "bench"),
     "edge_sdk.cli": (7, "cli"),
 }

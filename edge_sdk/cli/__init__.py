@@ -17,8 +17,11 @@ from edge_sdk.errors import EdgeError
 __all__ = ["main"]
 
 VERBS = {
+    "bench": "measure latency, start, memory and energy of a model or bundle, also paced or against another",
+    "build": "turn a model into a bundle of variants with honest figures",
     "device": "show what this machine is: cores, memory, features, accelerators",
     "inspect": "show what a model file holds: inputs, outputs, precision, size, opset, ops",
+    "plan": "choose the best way to run a model or bundle here, or on a device that is not here",
     "run": "run a model on pictures, sound or arrays",
 }
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_sdk.cli.tables import table
@@ -29,6 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--prove", action="store_true", help="run a small model on each accelerator, in a child process"
     )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="measure how fast the engines run here (half a minute), and keep it"
+    )
     parser.add_argument("--list", action="store_true", help="list the profiles of known devices")
     parser.add_argument("--export", metavar="FILE", help="write this device as a profile (YAML)")
     parser.set_defaults(run=run)
@@ -42,7 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.prove and not here:
         print("edge-sdk device: --prove runs models on this machine, so it does not go with --sysroot", file=sys.stderr)
         return 2
+    if arguments.calibrate and not here:
+        print("edge-sdk device: --calibrate measures this machine, so it does not go with --sysroot", file=sys.stderr)
+        return 2
     device = _read_device(arguments.sysroot, here, arguments.prove)
+    if arguments.calibrate:
+        device = _calibrated(device)
     if arguments.export:
         from edge_sdk.device.profiles import export_profile
 
@@ -71,7 +79,21 @@ def _read_device(sysroot: str, here: bool, prove: bool) -> Device:
         accelerators = _prove_aloud(device)
     else:
         accelerators = recall(device.accelerators, device.fingerprint)
-    return msgspec.structs.replace(device, accelerators=accelerators)
+    from edge_sdk.planner.calibration import kept_rates
+
+    return msgspec.structs.replace(device, accelerators=accelerators, rates=kept_rates(device.fingerprint))
+
+
+def _calibrated(device: Device) -> Device:
+    import msgspec
+
+    from edge_sdk.cli.progress import Steps
+    from edge_sdk.planner.calibration import calibrate, keep_rates
+
+    with Steps() as steps:
+        rates = calibrate(device, progress=lambda engine, share: steps(f"calibrating {engine}", round(share * 100), 100))
+    keep_rates(device.fingerprint, rates)
+    return msgspec.structs.replace(device, rates=rates)
 
 
 def _prove_aloud(device: Device) -> tuple[Accelerator, ...]:
@@ -121,6 +143,8 @@ def _page(device: Device) -> list[str]:
     facts.append(("power", _power(device)))
     facts.append(("throttled", _throttled(device)))
     facts.append(("engines", ", ".join(f"{name} {version}" for name, version in device.engines.items()) or "none"))
+    if device.rates:
+        facts.append(("rates", _rates(device.rates)))
     facts.append(("fingerprint", device.fingerprint))
     width = max(len(key) for key, _ in facts)
     lines += [f"{key:{width}}  {value}" for key, value in facts]
@@ -143,6 +167,11 @@ def _profile(device: Device) -> str:
     if device.profile is None:
         return "none fits"
     return f"{device.profile.name} (confidence {device.profile.confidence:.2f})"
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    engines = sorted({key.partition(".")[0] for key in rates if ".kernel." in key})
+    return f"calibrated for {', '.join(engines)}" if engines else f"{len(rates)} figures"
 
 
 def _power(device: Device) -> str:

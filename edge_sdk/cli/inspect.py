@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.inspect_ops import graph_record, graph_text, named_sizes
 from edge_sdk.cli.plain import plain
 
 if TYPE_CHECKING:
     from edge_sdk.formats import ModelFile, ModelInfo
+    from edge_sdk.graph import Graph
     from edge_sdk.tensors import TensorSpec
 
 __all__ = ["add_parser", "run"]
@@ -22,19 +24,46 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """Adds the verb and its options."""
     summary = "show what a model file holds: inputs, outputs, precision, size, opset, ops"
     parser = verbs.add_parser("inspect", help=summary, description=summary.capitalize() + ".")
-    parser.add_argument("model", metavar="MODEL", help="an ONNX or TFLite file")
+    parser.add_argument("model", metavar="MODEL", help="an ONNX or TFLite file, or a bundle NAME.edge")
+    parser.add_argument("--ops", action="store_true", help="what each op costs: MACs, weights, bytes, precision")
+    parser.add_argument(
+        "--sizes",
+        metavar="NAME=N,…",
+        type=named_sizes,
+        default={},
+        help="with --ops: sizes of open dimensions, by name or input[axis]",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the verb; returns the exit code."""
+    from edge_sdk import bundle
     from edge_sdk.formats import open_model
 
+    if bundle.is_bundle(arguments.model):
+        from edge_sdk.cli.inspect_bundle import show_bundle
+
+        show_bundle(arguments.model, arguments.json)
+        return 0
     with open_model(arguments.model) as model:
         info = model.describe()
         model.check()
-        print(json.dumps(_as_record(arguments.model, model, info)) if arguments.json else _as_text(model, info))
+        graph = _graph(model, arguments.sizes) if arguments.ops else None
+        if arguments.json:
+            record = _as_record(arguments.model, model, info)
+            print(json.dumps(record if graph is None else record | {"graph": graph_record(graph)}))
+        else:
+            print(_as_text(model, info))
+            if graph is not None:
+                print(f"\n{graph_text(graph)}")
     return 0
+
+
+def _graph(model: ModelFile, sizes: dict[str, int]) -> Graph:
+    from edge_sdk.graph import open_graph
+
+    return open_graph(model, sizes)
 
 
 def _as_record(path: str, model: ModelFile, info: ModelInfo) -> dict[str, Any]:

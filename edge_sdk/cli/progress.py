@@ -1,6 +1,6 @@
 """A bar with a rate on a terminal, and nothing elsewhere.
 
-Bars are drawn on stderr, so that results on stdout stay what a program reads; they show only where stderr is a terminal.
+Bars are drawn on stderr, so that results on stdout stay what a program reads, and only where stderr is a terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge_sdk.cli.plain import plain
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Progress", "Steps"]
+__all__ = ["Progress", "Stages", "Steps"]
 
 
 def _bar(total: int | None, form: str) -> tqdm[Any]:
@@ -89,3 +89,26 @@ class Steps:
         if self._bar is not None:
             self._bar.total, self._bar.n = total, done
             self._bar.set_description_str(plain(what))
+
+
+class Stages:
+    """Shows what is being done where nobody knows how many steps there are. A context manager."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> Stages:
+        if sys.stderr.isatty():
+            self._bar = _bar(None, "{desc}  {elapsed}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, stage: str, share: float | None) -> None:
+        """Shows what is being done, and how much of it is (from 0 to 1, or None)."""
+        if self._bar is not None:
+            self._bar.set_description_str(plain(stage) + ("" if share is None else f" ({share:.0%})"))

@@ -14,6 +14,7 @@ from edge_sdk.cli.plain import plain
 from edge_sdk.cli.progress import Progress
 from edge_sdk.cli.run_answers import Answer, as_json, as_text
 from edge_sdk.cli.run_inputs import FeedPlan, InputFile, input_files, plan_feeds
+from edge_sdk.cli.run_model import describe
 from edge_sdk.cli.run_options import EXAMPLES, add_options
 from edge_sdk.errors import InputError, InputValueError, UnreadableInput
 
@@ -53,19 +54,17 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the verb; returns the exit code: 1 where any input could not be answered."""
-    from edge_sdk.formats import open_model
     from edge_sdk.vision import read_labels
 
     if arguments.model is None:
         # `run --input photos/ MODEL`: an option that takes several values has taken the model too.
         if len(arguments.input) < 2:
-            arguments.usage_error("MODEL is missing: the .onnx or .tflite file to run")
+            arguments.usage_error("MODEL is missing: the .onnx or .tflite file or the bundle to run")
         arguments.model = arguments.input.pop()
     files = input_files(arguments.input)
-    labels = read_labels(arguments.labels) if arguments.labels else None
-    with open_model(arguments.model) as model:
-        info = model.describe()
-    plan = plan_feeds(model.name, info, arguments.feed, arguments.state)
+    described = describe(arguments)
+    labels = read_labels(arguments.labels) if arguments.labels else described.labels or None
+    plan = plan_feeds(described.name, described.inputs, described.outputs, arguments.feed, arguments.state)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         with _load(arguments, plan, files) as session:
@@ -94,6 +93,8 @@ def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFi
         state=plan.state,
         float_io=arguments.float_io,
         sample=sample,
+        variant=arguments.variant,
+        min_accuracy=arguments.min_accuracy,
     )
 
 
@@ -157,7 +158,7 @@ def _summarise(session: Session, tasks: dict[str, Task], count: int, elapsed_s: 
     plan = session.plan
     where = plan.engine if plan.accelerator == "cpu" else f"{plan.engine} ({plan.accelerator})"
     # A plan that was measured names engine and placement in its reason.
-    named = plan.reason.startswith(plan.engine)
+    named = plan.reason.startswith((plan.engine, f"{plan.variant} on {plan.engine}"))
     print(f"ran on {plan.reason}" if named else f"ran on {where}, {plan.placement.describe()}: {plan.reason}")
 
 

@@ -13,15 +13,12 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edge_sdk.errors import InputNameError, InputTypeError, InputValueError, UnreadableInput
 from edge_sdk.tensors import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from edge_sdk.formats import ModelInfo
 
 __all__ = ["FeedPlan", "InputFile", "input_files", "plan_feeds", "read_array", "read_arrays"]
 
@@ -166,17 +163,20 @@ class FeedPlan:
 
 
 def plan_feeds(
-    model: str, info: ModelInfo, feeds: Sequence[tuple[str, str]], state: Sequence[tuple[str, str]]
+    model: str,
+    taken: Sequence[TensorSpec],
+    given: Sequence[TensorSpec],
+    feeds: Sequence[tuple[str, str]],
+    state: Sequence[tuple[str, str]],
 ) -> FeedPlan:
-    """Reads `--feed` and `--state` against the model.
+    """Reads `--feed` and `--state` against what the model takes and gives.
 
     Raises:
         InputNameError: a name is none of the model's.
         InputValueError: a value is no number, JSON list or .npy file.
     """
-    defaults = set(info.initializer_inputs)
-    inputs = {spec.name: spec for spec in info.inputs if spec.name not in defaults}
-    outputs = {spec.name for spec in info.outputs}
+    inputs = {spec.name: spec for spec in taken}
+    outputs = {spec.name for spec in given}
     fixed = {}
     for name, text in feeds:
         if name not in inputs:
@@ -194,7 +194,7 @@ def plan_feeds(
                 f"--state {first}={second}: expected an input and an output;"
                 f" inputs: {', '.join(inputs)}; outputs: {', '.join(sorted(outputs))}"
             )
-    return FeedPlan(model, tuple(inputs.values()), tuple(info.outputs), fixed, carried)
+    return FeedPlan(model, tuple(inputs.values()), tuple(given), fixed, carried)
 
 
 def _parse_value(spec: TensorSpec, text: str) -> Any:

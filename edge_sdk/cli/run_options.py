@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-__all__ = ["EXAMPLES", "add_options"]
+__all__ = ["EXAMPLES", "PICTURE_SETTINGS", "add_options", "add_picture_settings"]
 
 EXAMPLES = """\
 examples:
@@ -16,10 +16,18 @@ examples:
 """
 
 
+_WORDS = {
+    "layout": ("NHWC", "NCHW"),
+    "channels": ("rgb", "bgr", "gray"),
+    "resize": ("stretch", "letterbox", "center-crop"),
+    "interpolation": ("nearest", "linear", "cubic", "area"),
+}
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds model, inputs and options."""
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="an ONNX or TFLite file")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="an ONNX or TFLite file, or a bundle NAME.edge")
     parser.add_argument(
         "--input",
         metavar="PATH",
@@ -40,6 +48,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", metavar="NAME", help="onnxruntime or litert; chosen by default")
+    group.add_argument(
+        "--variant", metavar="NAME", help="the one variant of a bundle that is wanted; chosen by default"
+    )
+    group.add_argument(
+        "--min-accuracy", metavar="SHARE", type=_fraction, help="what a bundle's variant must reach, from 0 to 1"
+    )
     group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
     group.add_argument("--threads", metavar="N", type=_count, help="threads for one request; measured by default")
     group.add_argument(
@@ -50,16 +64,21 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_picture(group: argparse._ArgumentGroup) -> None:
+def add_picture_settings(group: argparse._ArgumentGroup) -> None:
+    """Adds how pictures become the input: the settings of `vision.Preprocessing`."""
     group.add_argument("--size", metavar="HxW", type=_size, help="where the model leaves the size open")
     group.add_argument(
         "--mean", metavar="M[,M,M]", type=_figures, help="fed is (pixel - mean) / scale, with pixels from 0 to 255"
     )
     group.add_argument("--scale", metavar="S[,S,S]", type=_scale, help="see --mean")
-    group.add_argument("--layout", choices=("NHWC", "NCHW"))
-    group.add_argument("--channels", choices=("rgb", "bgr", "gray"))
-    group.add_argument("--resize", choices=("stretch", "letterbox", "center-crop"))
-    group.add_argument("--interpolation", choices=("nearest", "linear", "cubic", "area"))
+    group.add_argument("--layout", choices=_WORDS["layout"])
+    group.add_argument("--channels", choices=_WORDS["channels"])
+    group.add_argument("--resize", choices=_WORDS["resize"])
+    group.add_argument("--interpolation", choices=_WORDS["interpolation"])
+
+
+def _add_picture(group: argparse._ArgumentGroup) -> None:
+    add_picture_settings(group)
     group.add_argument("--confidence", metavar="P", type=_fraction, help="least score of a box, or of speech")
     group.add_argument("--iou", metavar="P", type=_fraction, help="largest overlap of two boxes of a class")
 
@@ -146,3 +165,21 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not name or not value:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
     return name, value
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def word(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected one of {', '.join(words)}")
+        return text
+
+    return word
+
+
+PICTURE_SETTINGS: dict[str, Callable[[str], object]] = {
+    "size": _size,
+    "mean": _figures,
+    "scale": _scale,
+    **{name: _one_of(words) for name, words in _WORDS.items()},
+}
+"""The settings of `vision.Preprocessing` by name of the flag, and how their text is read."""

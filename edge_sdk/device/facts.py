@@ -36,6 +36,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         max_mhz: highest frequency; None where no source tells.
         capacity: computing capacity relative to the fastest core of the device, which has 1024.
         caches: as one core of the cluster sees them.
+        core_watts: what one busy core takes at its highest clock, in watts, as a profile tells; None where none does.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_mhz: int | None = None
     capacity: int | None = None
     caches: tuple[Cache, ...] = ()
+    core_watts: float | None = None
 
 
 class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ class ProfileCluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         other_mhz: highest clocks that other revisions or firmware of the same device have.
         online: None where all `cpus` are.
         siblings: None where each core has one thread.
+        core_watts: what one busy core takes at its highest clock; estimated from the core's design where left out.
     """
 
     role: str
@@ -48,6 +49,7 @@ class ProfileCluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     other_mhz: tuple[Megahertz, ...] = ()
     capacity: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     caches: tuple[Cache, ...] = ()
+    core_watts: Positive | None = None
 
 
 class ProfileMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -199,6 +201,7 @@ def _cluster(identity: str, cluster: ProfileCluster) -> Cluster:
         max_mhz=cluster.max_mhz,
         capacity=cluster.capacity,
         caches=cluster.caches,
+        core_watts=cluster.core_watts,
     )
 
 

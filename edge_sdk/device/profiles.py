@@ -251,6 +251,7 @@ def _as_profile_cluster(cluster: Cluster) -> ProfileCluster:
         max_mhz=cluster.max_mhz,
         capacity=cluster.capacity,
         caches=cluster.caches,
+        core_watts=cluster.core_watts,
     )
 
 

@@ -12,6 +12,7 @@ from edge_sdk.errors import (
     InputShapeError,
     InputTypeError,
     ModelError,
+    OutOfMemory,
     UnsupportedOp,
     UnsupportedVersion,
 )
@@ -24,6 +25,7 @@ _OP_UNKNOWN = re.compile(r"No Op registered for (\S+) with domain_version of (\d
 _OP_UNREGISTERED = re.compile(r"(?:Fatal error: )?(\S+):(\w+)\(-?\d+\) is not a registered function/op")
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node with name '([^']*)'")
 _IR_VERSION = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena|out of memory", re.IGNORECASE)
 _OPSET = re.compile(
     r"Opset (\d+) is under development.*?Current official support for domain (\S+) is till opset (\d+)", re.S
 )
@@ -32,6 +34,8 @@ _OPSET = re.compile(
 def load_error(error: Exception, model: str, version: str) -> EdgeError:
     """Tells why `model` could not be loaded by ONNX Runtime `version`."""
     text = _one_line(error)
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return _out_of_memory(model, text)
     if found := _IR_VERSION.search(text):
         return UnsupportedVersion(
             f"{model}: has IR version {found[1]}, onnxruntime {version} knows up to {found[2]};"
@@ -71,6 +75,8 @@ def run_error(error: Exception, model: str) -> EdgeError:
     """Tells why a request failed."""
     text = _one_line(error)
     status = str(error)
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return _out_of_memory(model, text)
     if "INVALID_ARGUMENT" in status or isinstance(error, (ValueError, TypeError)):
         if "data type" in text or "type" in text.lower().split(":", 1)[0]:
             return InputTypeError(f"{model}: {text}")
@@ -78,6 +84,12 @@ def run_error(error: Exception, model: str) -> EdgeError:
             return InputShapeError(f"{model}: {text}")
         return InputError(f"{model}: {text}")
     return EngineError(f"{model}: onnxruntime failed: {text}")
+
+
+def _out_of_memory(model: str, text: str) -> OutOfMemory:
+    return OutOfMemory(
+        f"{model}: onnxruntime was refused memory: {text}; free some, feed a smaller input or take a smaller variant"
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -96,11 +96,9 @@ class _Blocker:
 
     def _is_plain_float(self, kernel: Kernel) -> bool:
         """Whether weights are constants and everything is float32."""
-        tensors = self.kernels.graph.tensors
-        op = kernel.lead
-        assert op is not None
-        weights = [tensors[name] for name in op.inputs[1:] if name]
-        return tensors[op.outputs[0]].dtype == "float32" and all(tensor.constant for tensor in weights)
+        assert kernel.lead is not None
+        dtype = self.kernels.graph.tensors[kernel.lead.outputs[0]].dtype
+        return dtype == "float32" and self.kernels.has_fixed_weights(kernel)
 
     def _pool(self, kernel: Kernel) -> None:
         shape = self.kernels.shape(kernel.inputs[0]) if kernel.inputs else None

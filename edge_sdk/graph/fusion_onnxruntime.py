@@ -27,7 +27,6 @@ _AFTER_GEMM = frozenset(
     }
 )  # fmt: skip
 _POOLS = frozenset({"MaxPool", "AveragePool"})
-_HANDING_ON = frozenset({"Identity", "Dropout"})
 _NEVER_FOLDED = frozenset({"RandomNormal", "RandomUniform", "If", "Loop", "Scan", "Multinomial", "Bernoulli"})
 
 
@@ -89,7 +88,8 @@ def _expand_hard_swish(kernels: Kernels) -> None:
 
 def _hand_on(kernels: Kernels) -> None:
     for kernel in kernels:
-        if kernel.type in _HANDING_ON or (kernel.type == "Cast" and _keeps_dtype(kernels, kernel)):
+        inner = kernel.type == "Dropout" and not kernels.is_output(kernel.outputs[0])
+        if inner or kernel.type == "Identity" or (kernel.type == "Cast" and _keeps_dtype(kernels, kernel)):
             kernels.bypass(kernel)
 
 
@@ -109,7 +109,8 @@ def _join_linear(kernels: Kernels) -> None:
     """A convolution takes up a normalisation, a factor or an offset per channel behind it: they become its weights."""
     for kernel in kernels:
         current = kernel
-        while current.type == "Conv" and (reader := kernels.only_reader(current)) is not None:
+        fixed = kernels.has_fixed_weights(kernel)
+        while fixed and current.type == "Conv" and (reader := kernels.only_reader(current)) is not None:
             linear = reader.type in ("BatchNormalization", "Mul", "Add") and reader.inputs == current.outputs
             if not linear or (reader.type != "BatchNormalization" and not _per_channel(kernels, reader)):
                 break
@@ -152,7 +153,8 @@ def _join_activations(kernels: Kernels, types: frozenset[str], activations: froz
 
 
 def _join_sums(kernels: Kernels) -> None:
-    """A convolution of pictures adds another tensor of the same shape, and applies an activation behind that."""
+    """A convolution of pictures that has a bias adds another tensor of the same shape, and applies an activation behind
+    that."""
     for kernel in kernels:
         if kernel.type != "Add" or len(kernel.inputs) != 2 or len(kernel.ops) != 1:
             continue
@@ -173,6 +175,7 @@ def _conv_to_join(kernels: Kernels, kernel: Kernel) -> Kernel | None:
         if maker is None or maker.type not in _CONVS or maker.marks & {"activation", "sum"}:
             continue
         shape = kernels.shape(name)
-        if shape is not None and len(shape) == 4 and kernels.only_reader(maker) is kernel:
+        biased = len(maker.ops) > 1 or len([name for name in maker.ops[0].inputs if name]) > 2
+        if biased and shape is not None and len(shape) == 4 and kernels.only_reader(maker) is kernel:
             return maker
     return None

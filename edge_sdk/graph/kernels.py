@@ -96,6 +96,11 @@ class Kernels:
         """The kernels that read a tensor."""
         return self._readers.get(name, [])
 
+    def has_fixed_weights(self, kernel: Kernel) -> bool:
+        """Whether all weights of a kernel's lead lie in the file as it takes them: none is prepared in a request."""
+        taken = kernel.lead.inputs[1:] if kernel.lead is not None else ()
+        return all(self.graph.tensors[name].constant and name not in self._maker for name in taken if name)
+
     def is_output(self, name: str) -> bool:
         """Whether the caller gets this tensor."""
         return name in self._outputs

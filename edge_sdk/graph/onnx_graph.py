@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from edge_sdk.formats import ModelFile
@@ -86,11 +85,10 @@ class _Walk:
         weights: elements and bytes of the stored weights that ops read, by name.
     """
 
-    def __init__(self, proto: Any, graph: Any, forms: Forms, outer: _Walk | None = None, prefix: str = "") -> None:
+    def __init__(self, proto: Any, graph: Any, forms: Forms, outer: _Walk | None = None) -> None:
         self._proto = proto
         self._forms = forms
         self._outer = outer
-        self._prefix = prefix
         self._makers = {output: node for node in graph.node for output in node.output if output}
         self.constants = self._constant_names(graph)
         self.tensors: dict[str, Tensor] = {}
@@ -112,14 +110,14 @@ class _Walk:
     def _constant_names(self, graph: Any) -> set[str]:
         found = {tensor.name for tensor in graph.initializer}
         found.update(sparse.values.name for sparse in graph.sparse_initializer)
-        known = found if self._outer is None else found | self._outer.constants
+        if self._outer is not None:
+            found |= self._outer.constants
         for node in graph.node:
             taken = [name for name in node.input if name]
-            fixed = node.op_type == "Constant" or (taken and all(name in known for name in taken))
+            fixed = node.op_type == "Constant" or (taken and all(name in found for name in taken))
             if fixed and node.op_type not in _NEVER_CONSTANT:
                 found.update(name for name in node.output if name)
-                known.update(found) if known is not found else None
-        return known
+        return found
 
     def _tensor(self, name: str) -> Tensor:
         known = self.tensors.get(name)
@@ -157,7 +155,7 @@ class _Walk:
             kind=kind,
             inputs=tuple(taken),
             outputs=tuple(node.output),
-            attributes=MappingProxyType(dict(cost.attributes)),
+            attributes=dict(cost.attributes),
             macs=macs,
             parameters=sum(elements for elements, _ in read.values()) + inner_elements,
             parameter_bytes=parameter_bytes + inner_bytes,

@@ -13,6 +13,9 @@ __all__ = ["BRIDGE_ERRORS", "captured_names", "check_nodes", "inner_graphs", "re
 BRIDGE_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 """What the compiled part of `onnx` raises on models it cannot follow, besides its own error."""
 
+_BELIEVED = frozenset({"axis", "batch_dims", "num_outputs"})
+_MAX_RANK = 64
+
 
 def required_onnx() -> Any:
     """The package `onnx`.
@@ -116,6 +119,7 @@ def _check(onnx: Any, node: Any, version: int, context: Any, name: str) -> None:
         schema = onnx.defs.get_schema(node.op_type, version, "" if node.domain == "ai.onnx" else node.domain)
         if not schema.deprecated:
             onnx.checker.check_node(_shell(node), context)
+        _check_settings(node)
     except onnx.defs.SchemaError:
         return
     except (*BRIDGE_ERRORS, onnx.checker.ValidationError) as error:
@@ -123,6 +127,17 @@ def _check(onnx: Any, node: Any, version: int, context: Any, name: str) -> None:
         raise DamagedModel(
             f"{name}: damaged ONNX model: node {node.name or node.op_type!r}: {reason}; fetch or export it again"
         ) from None
+
+
+def _check_settings(node: Any) -> None:
+    """Raises ValueError for numbers that lead the compiled inference out of its memory: it believes them."""
+    settings = {attribute.name: attribute.i for attribute in node.attribute if attribute.name in _BELIEVED}
+    for name, number in settings.items():
+        lowest = 0 if (node.op_type, name) == ("GatherND", "batch_dims") else -_MAX_RANK
+        if name != "num_outputs" and not lowest <= number <= _MAX_RANK:
+            raise ValueError(f"attribute {name!r} is {number}")
+    if node.op_type == "Split" and settings.get("num_outputs", len(node.output)) != len(node.output):
+        raise ValueError(f"num_outputs is {settings['num_outputs']}, but there are {len(node.output)} outputs")
 
 
 def _shell(node: Any) -> Any:

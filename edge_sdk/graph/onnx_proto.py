@@ -37,7 +37,7 @@ def read_proto(model: ModelFile) -> Any:
 
     try:
         with model.content() as content:
-            proto = onnx.ModelProto.FromString(bytes(without_initializer_inputs(content, name=model.name)[0]))
+            proto = onnx.ModelProto.FromString(without_initializer_inputs(content, name=model.name)[0])
     except decode_error as error:
         raise DamagedModel(f"{model.name}: damaged ONNX model: {error}; fetch or export it again") from None
     for graph in inner_graphs(proto.graph):

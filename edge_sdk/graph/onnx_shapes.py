@@ -53,6 +53,7 @@ class Forms:
         self._forms = dict(_known_forms(graph))
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._opset = {opset.domain or "ai.onnx": opset.version for opset in proto.opset_import}
+        self._made = [name for node in graph.node if node.op_type != "Constant" for name in node.output if name]
         self._inner: dict[tuple[str, str], Forms] = {}
         self.values: SmallValues = SmallValues(
             graph, self.shape, outer.values if outer is not None else None, self._opset
@@ -87,10 +88,11 @@ class Forms:
         return [attribute for attribute in held if attribute.name == name] or held
 
     def holes(self) -> int:
-        """How many values have no shape, or nothing in it: a window did not fit."""
-        return sum(form.shape is None or 0 in form.shape for form in self._forms.values())
+        """How many values that nodes make have no shape, or nothing in it: a window did not fit."""
+        forms = [self.form(name) for name in self._made]
+        return sum(form.shape is None or 0 in form.shape for form in forms)
 
-    def schema_of(self, node: Any) -> Any | None:
+    def _schema_of(self, node: Any) -> Any | None:
         """ONNX's definition of the op in the version the model asks for; None where there is none."""
         onnx = required_onnx()
         domain = node.domain if node.domain != "ai.onnx" else ""
@@ -135,14 +137,16 @@ class Forms:
         if standard is node:
             return self._inferred_standard(node)
         source = dtype_source(node)
-        given = _FLOAT if source is None else self.form(node.input[source]).element_type
+        given = _FLOAT
+        if source is not None:
+            given = self.form(node.input[source]).element_type if source < len(node.input) else 0
         found = self._inferred_standard(standard, _FLOAT)
         return {name: Form(given, form.shape) for name, form in found.items()}
 
     def _inferred_standard(self, node: Any, element_type: int = 0) -> dict[str, Form]:
         """What ONNX infers for one node; with all inputs of one element type where that is given."""
         onnx = required_onnx()
-        schema = self.schema_of(node)
+        schema = self._schema_of(node)
         if schema is None or any(attribute.HasField("g") for attribute in node.attribute):
             return {}
         types = {}

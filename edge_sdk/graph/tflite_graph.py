@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -183,7 +182,7 @@ class _Walk:
             kind=kind,
             inputs=tuple(self.names[index] if index >= 0 else "" for index in operator.inputs),
             outputs=tuple(self.names[index] if index >= 0 else "" for index in operator.outputs),
-            attributes=MappingProxyType({**cost.attributes, **_activation(operator.options)}),
+            attributes={**cost.attributes, **_activation(operator.options)},
             macs=macs,
             parameters=parameters,
             parameter_bytes=parameter_bytes,

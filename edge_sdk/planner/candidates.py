@@ -1,17 +1,21 @@
-"""The ways to run one model file on one device: engine × placement, likeliest first."""
+"""The ways to run one model on one device: variant × engine × accelerator × placement, likeliest first."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edge_sdk.device.facts import Cluster, Device
+import msgspec
+
+from edge_sdk.device.facts import Accelerator, Cluster, Device
 from edge_sdk.engines.base import Engine
-from edge_sdk.planner.plan import Candidate, Placement
+from edge_sdk.planner.plans import Candidate, Placement
+from edge_sdk.planner.variants import Variant
 
-__all__ = ["POWER_MODES", "candidates", "placements"]
+__all__ = ["DEFAULT", "POWER_MODES", "barred", "candidates", "placements"]
 
 POWER_MODES = ("performance", "balanced", "efficiency")
+DEFAULT = "the engine's default"
 
 
 def placements(device: Device, usable_cpus: Sequence[int], power_mode: str = "balanced") -> tuple[Placement, ...]:
@@ -69,16 +73,101 @@ def default_placement(engine: Engine, device: Device, usable_cpus: Sequence[int]
 
 
 def candidates(
-    variant: str, engines: Sequence[Engine], device: Device, usable_cpus: Sequence[int], power_mode: str = "balanced"
+    variants: Sequence[Variant],
+    engines: Mapping[str, Sequence[Engine]],
+    device: Device,
+    usable_cpus: Sequence[int],
+    power_mode: str = "balanced",
 ) -> tuple[Candidate, ...]:
-    """Every engine's own default first, then the other placements, without repeats."""
+    """All ways: of each variant and engine the engine's own default first, then the other placements, then the
+    accelerators that engine reaches.
+
+    Args:
+        variants: of one model.
+        engines: by model format those that run it; a format without one makes an infeasible candidate.
+        device: its clusters and accelerators.
+        usable_cpus: those this process may use.
+        power_mode: one of `POWER_MODES`.
+    """
     found: list[Candidate] = []
-    for engine in engines:
-        default = default_placement(engine, device, usable_cpus, power_mode)
-        same_as_default = default.threads or engine.default_threads(len(usable_cpus))
-        found.append(Candidate(variant=variant, engine=engine.name, placement=default, reason="the engine's default"))
-        for placement in placements(device, usable_cpus, power_mode):
-            repeats = placement.cpus == default.cpus and placement.threads == same_as_default
-            if not repeats:
-                found.append(Candidate(variant=variant, engine=engine.name, placement=placement))
+    for variant in variants:
+        able = engines.get(variant.format, ())
+        if not able:
+            reason = f"no engine for {variant.format} is installed"
+            none = Candidate(variant=variant.name, engine="", placement=Placement(), feasible=False, reason=reason)
+            found.append(_with_accuracy(none, variant))
+        for engine in able:
+            ways = [
+                *_on_cpu(variant, engine, device, usable_cpus, power_mode),
+                *_on_accelerators(variant, engine, device),
+            ]
+            found += [_with_accuracy(way, variant) for way in ways]
     return tuple(found)
+
+
+def _on_cpu(
+    variant: Variant, engine: Engine, device: Device, usable_cpus: Sequence[int], power_mode: str
+) -> list[Candidate]:
+    default = default_placement(engine, device, usable_cpus, power_mode)
+    same_as_default = default.threads or engine.default_threads(len(usable_cpus))
+    found = [Candidate(variant=variant.name, engine=engine.name, placement=default, reason=DEFAULT)]
+    for placement in placements(device, usable_cpus, power_mode):
+        repeats = placement.cpus == default.cpus and placement.threads == same_as_default
+        if not repeats:
+            found.append(Candidate(variant=variant.name, engine=engine.name, placement=placement))
+    return found
+
+
+def _on_accelerators(variant: Variant, engine: Engine, device: Device) -> list[Candidate]:
+    found = []
+    for accelerator in device.accelerators:
+        if accelerator.engine != engine.name or not accelerator.present:
+            continue
+        against = _against(accelerator)
+        candidate = Candidate(
+            variant=variant.name,
+            engine=engine.name,
+            accelerator=accelerator.name,
+            placement=Placement(),
+            feasible=not against,
+            reason=against,
+        )
+        found.append(candidate)
+    return found
+
+
+def _against(accelerator: Accelerator) -> str:
+    if accelerator.usable:
+        return ""
+    if accelerator.usable is None:
+        return "not proven: edge-sdk device --prove runs a small model there"
+    return f"its proof failed: {accelerator.why}"
+
+
+def _with_accuracy(candidate: Candidate, variant: Variant) -> Candidate:
+    return msgspec.structs.replace(candidate, accuracy=variant.accuracy)
+
+
+def barred(
+    candidate: Candidate, variant: Variant, min_accuracy: float | None, max_memory_mb: float | None, alone: bool
+) -> str:
+    """What stands against a candidate before anything is measured; "" where nothing does.
+
+    Args:
+        candidate: with its memory filled in where that is known.
+        variant: its variant.
+        min_accuracy, max_memory_mb: the constraints stated.
+        alone: whether this is the only variant there is: without any figure for accuracy it then stays.
+    """
+    if not candidate.feasible:
+        return candidate.reason
+    if variant.barred:
+        return variant.barred
+    if min_accuracy is not None:
+        if candidate.accuracy is None and not alone:
+            return f"nobody measured its accuracy, and min_accuracy={min_accuracy:g} must hold"
+        if candidate.accuracy is not None and candidate.accuracy < min_accuracy:
+            return f"accuracy {candidate.accuracy:.4g} is below min_accuracy={min_accuracy:g} ({variant.accuracy_of})"
+    if max_memory_mb is not None and candidate.memory_mb is not None and candidate.memory_mb > max_memory_mb:
+        return f"needs about {candidate.memory_mb:.1f} MB, more than max_memory_mb={max_memory_mb:g}"
+    return ""

@@ -1,4 +1,4 @@
-"""Choosing a plan: the engine's default stands until something beats it clearly in a measurement."""
+"""Choosing a plan: what may run is listed and predicted, what is worth it is measured, and what wins is checked."""
 
 from __future__ import annotations
 
@@ -6,233 +6,263 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge_sdk.device.affinity import usable_cpus
 from edge_sdk.device.facts import Device
+from edge_sdk.device.frequency_limits import frequency_limits_mhz
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.formats import ModelFile
-from edge_sdk.planner.candidates import POWER_MODES, candidates
-from edge_sdk.planner.measuring import compare, median_ms
-from edge_sdk.planner.plan import Candidate, Figures, Plan
+from edge_sdk.planner.candidates import barred, candidates
+from edge_sdk.planner.plans import Candidate, Placement, Plan
 from edge_sdk.planner.plan_cache import cached_plan, keep_plan, plan_key
+from edge_sdk.planner.variants import Variant
+from edge_sdk.planner.wish import Wish
+from edge_sdk.tensors import FeedCheck
 
-__all__ = ["OBJECTIVES", "Choice", "Wish", "choose"]
+if TYPE_CHECKING:
+    from edge_sdk.planner.tournament import Request, Seat, Tournament
+
+__all__ = ["Choice", "choose"]
 
 _log = logging.getLogger(__name__)
 
-OBJECTIVES = ("latency",)
-CLEARLY = 0.04
-"""A challenger must be this much faster than the incumbent: below that the machine's noise decides."""
-FIRST_SHARE = 0.25
+LEAST_BUDGET_S = 0.2
+"""What a second tournament gets when the first one's winner failed its golden check and the budget is spent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the caller asked for.
+class WrongSample(Exception):
+    """The caller's sample does not fit the model: nothing that another candidate could make good."""
 
-    Attributes:
-        objective: what to minimise; "latency".
-        max_latency_ms: what one request may take; a plan that misses it says so in its reason.
-        power_mode: "performance", "balanced" or "efficiency" (little cores where there are any).
-        budget_s: how long measuring may take; 0: from the cache, or the engine's default unmeasured.
-        sample: feeds to measure with; made-up ones where None.
-    """
-
-    objective: str = "latency"
-    max_latency_ms: float | None = None
-    power_mode: str = "balanced"
-    budget_s: float = 1.0
-    sample: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise InputError(f"objective {self.objective!r} is not known; expected one of {', '.join(OBJECTIVES)}")
-        if self.power_mode not in POWER_MODES:
-            raise InputError(f"power_mode {self.power_mode!r} is not known; expected one of {', '.join(POWER_MODES)}")
-        if not self.budget_s >= 0:
-            raise InputError(f"plan_budget_s is {self.budget_s!r}; expected seconds, 0 or more")
+    def __init__(self, error: InputError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A plan, and the runner that measuring left open for it (None where nothing was loaded)."""
+    """A plan, the variant it names, and the runner that measuring left open for it (None where nothing was loaded)."""
 
     plan: Plan
+    variant: Variant
     runner: Runner | None
 
 
 def choose(
-    model: ModelFile,
+    variants: Sequence[Variant],
     device: Device,
-    engines: Sequence[Engine],
+    engines: Mapping[str, Sequence[Engine]],
     wish: Wish,
     options: LoadOptions,
+    *,
+    model: str = "",
     wrap: Callable[[Runner], Runner] = lambda runner: runner,
+    admit: Callable[[ModelFile, Engine, LoadOptions], None] = lambda file, engine, options: None,
+    use_cache: bool = True,
 ) -> Choice:
-    """Chooses engine, threads and CPUs for a model, measuring within `wish.budget_s`.
+    """Chooses variant, engine, accelerator, threads and CPUs, measuring within `wish.budget_s`.
 
     Args:
-        model: checked.
-        device: where it will run.
-        engines: those that run its format.
-        wish: what to minimise and how long to take.
-        options: how to load it; threads and CPUs stated there are kept and nothing is measured.
+        variants: of one model, the source first.
+        device: where it will run: this machine.
+        engines: by model format those that run it.
+        wish: what to minimise, what to hold, and how long to take.
+        options: how to load; threads, CPUs and an accelerator stated there are kept.
+        model: what the plan calls the model; the first variant's name by default.
         wrap: puts state or float conversion around a runner before it is measured.
+        admit: called before a file is loaded by an engine for the first time; raises where that must not happen. Its
+            time is not in the budget.
+        use_cache: whether a plan kept earlier will do.
 
     Raises:
+        InputError: no candidate holds the constraints; the message tells what each lacks.
         ModelError: no engine loads it.
     """
-    return _Choosing(model, device, tuple(engines), wish, options, wrap).choice()
+    return _Choosing(variants, device, engines, wish, options, model, wrap, admit).choice(use_cache)
 
 
 class _Choosing:
     def __init__(
         self,
-        model: ModelFile,
+        variants: Sequence[Variant],
         device: Device,
-        engines: tuple[Engine, ...],
+        engines: Mapping[str, Sequence[Engine]],
         wish: Wish,
         options: LoadOptions,
+        model: str,
         wrap: Callable[[Runner], Runner],
+        admit: Callable[[ModelFile, Engine, LoadOptions], None],
     ) -> None:
-        self.model, self.device, self.wish, self.options, self.wrap = model, device, wish, options, wrap
-        self.engines = {engine.name: engine for engine in engines}
+        self.variants = {variant.name: variant for variant in variants}
+        self.device, self.wish, self.options, self.wrap, self.admit = device, wish, options, wrap, admit
+        self.model = model or variants[0].name
+        self.by_format = engines
+        self.engines = {engine.name: engine for able in engines.values() for engine in able}
         self.cpus = usable_cpus()
         self.open_size = OPEN_SIZES[0]
+        self.admitted: set[tuple[str, str, str]] = set()
+        self.tournament: Tournament | None = None
         self.began = time.perf_counter()
 
-    def choice(self) -> Choice:
-        if self.options.threads is not None or self.options.cpus is not None or self.options.accelerator != "cpu":
-            return self._given()
+    def choice(self, use_cache: bool) -> Choice:
         key = self._key()
-        if (kept := cached_plan(key)) is not None and kept.engine in self.engines:
-            return Choice(msgspec.structs.replace(kept, planning_ms=self._elapsed_ms()), None)
-        table = candidates(self.model.name, tuple(self.engines.values()), self.device, self.cpus, self.wish.power_mode)
+        if use_cache and (kept := self._kept(key)) is not None:
+            return Choice(
+                msgspec.structs.replace(kept, planning_ms=self._elapsed_ms()), self.variants[kept.variant], None
+            )
+        table = self._table()
+        feasible = [candidate for candidate in table if candidate.feasible]
+        if not feasible:
+            raise self._nothing_holds(table)
+        if len(feasible) == 1 and self._given():
+            return self._unmeasured(table, "given by the caller")
         if self.wish.budget_s == 0:
-            return Choice(self._plan(table[0], table, "not measured (plan_budget_s=0): the engine's default"), None)
-        choice = self._measured(list(table))
+            told = "predicted" if feasible[0].predicted is not None else "the engine's default"
+            return self._unmeasured(table, f"not measured (plan_budget_s=0): {told}")
+        choice = self._measured(table)
         if choice.plan.measured is not None:
             keep_plan(key, choice.plan)
         return choice
 
-    def _given(self) -> Choice:
-        engine = next(iter(self.engines.values()))
-        from edge_sdk.planner.plan import Placement
+    def _kept(self, key: str) -> Plan | None:
+        kept = cached_plan(key)
+        known = kept is not None and kept.engine in self.engines and kept.variant in self.variants
+        return kept if known else None
 
-        placement = Placement(cpus=self.options.cpus, threads=self.options.threads, label="given")
-        candidate = Candidate(
-            variant=self.model.name,
-            engine=engine.name,
-            accelerator=self.options.accelerator,
-            placement=placement,
-            reason="given by the caller",
+    def _given(self) -> bool:
+        return self.options.threads is not None or self.options.cpus is not None or self.options.accelerator != "cpu"
+
+    def _table(self) -> list[Candidate]:
+        """All candidates, the infeasible last, the others likeliest first."""
+        from edge_sdk.planner.prediction import predict_table
+
+        variants = tuple(self.variants.values())
+        found = candidates(variants, self.by_format, self.device, self.cpus, self.wish.power_mode)
+        if self._given():
+            found = self._as_given(found)
+        table = predict_table(found, variants, self.engines, self.device, self.cpus)
+        for place, candidate in enumerate(table):
+            variant = self.variants[candidate.variant]
+            alone = len(variants) == 1
+            if against := barred(candidate, variant, self.wish.min_accuracy, self.wish.max_memory_mb, alone):
+                table[place] = msgspec.structs.replace(candidate, feasible=False, reason=against)
+        return sorted(table, key=lambda candidate: not candidate.feasible)
+
+    def _as_given(self, found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """One candidate a variant and engine: the placement and accelerator that the caller stated."""
+        options = self.options
+        placement = Placement(cpus=options.cpus, threads=options.threads, label="given")
+        ways = dict.fromkeys((c.variant, c.engine, c.accuracy) for c in found if c.engine)
+        return tuple(
+            Candidate(
+                variant=variant,
+                engine=engine,
+                accelerator=options.accelerator,
+                placement=placement,
+                accuracy=accuracy,
+                reason="given by the caller",
+            )
+            for variant, engine, accuracy in ways
         )
-        return Choice(self._plan(candidate, (candidate,), "given by the caller"), None)
+
+    def _nothing_holds(self, table: Sequence[Candidate]) -> EdgeError:
+        lacks = dict.fromkeys(f"{candidate.variant}: {candidate.reason}" for candidate in table)
+        return InputError(f"{self.model}: no candidate may run: {'; '.join(lacks)}")
+
+    def _unmeasured(self, table: list[Candidate], reason: str) -> Choice:
+        """The likeliest candidate; loaded only where golden requests must be answered first."""
+        from edge_sdk.planner.golden import golden_fault
+
+        for place in range(len(table)):
+            candidate = table[place]
+            if not candidate.feasible:
+                continue
+            variant = self.variants[candidate.variant]
+            runner = self._load(candidate) if any(True for _ in variant.golden()) else None
+            fault = golden_fault(variant, runner) if runner is not None else ""
+            if not fault:
+                return Choice(self._plan(candidate, table, reason, None), variant, runner)
+            assert runner is not None
+            runner.close()
+            self._rule_out(table, candidate, fault)
+        raise self._nothing_holds(table)
 
     def _measured(self, table: list[Candidate]) -> Choice:
-        deadline = self.began + self.wish.budget_s
-        incumbent, runner, request = self._first(table, deadline)
-        if request is None:
-            reason = f"{incumbent.describe()}: {incumbent.reason}"
-            return Choice(self._plan(incumbent, table, reason), runner)
-        for place, challenger in enumerate(table):
-            if challenger.measured is not None or challenger.reason.startswith("cannot load"):
-                continue
-            left = deadline - time.perf_counter()
-            if left < self.wish.budget_s * 0.05:
-                table[place] = _noted(challenger, "not measured: the budget was spent")
-                continue
-            incumbent, runner, request = self._duel(table, place, incumbent, runner, request, left)
-        return Choice(self._plan(incumbent, table, _why(incumbent, table)), runner)
+        from edge_sdk.planner.golden import golden_fault
+        from edge_sdk.planner.metering import metered_watts
+        from edge_sdk.planner.tournament import Tournament
 
-    def _first(self, table: list[Candidate], deadline: float) -> tuple[Candidate, Runner, Callable[[], object] | None]:
-        """Loads the first candidate whose engine takes the model and measures it alone."""
-        failure: EdgeError | None = None
-        for place, candidate in enumerate(table):
-            if not candidate.reason.startswith("the engine's default"):
-                continue
-            try:
-                runner = self._load(candidate)
-            except EdgeError as error:
-                failure = error
-                for other, same in enumerate(table):
-                    if same.engine == candidate.engine:
-                        table[other] = _noted(same, f"cannot load: {error}")
-                continue
-            try:
-                request = self._first_request(runner)
-                budget = min(self.wish.budget_s * FIRST_SHARE, deadline - time.perf_counter())
-                if budget <= 0:
-                    table[place] = _noted(candidate, "not measured: loading and one request took the whole budget")
-                    return table[place], runner, None
-                latency_ms, runs = median_ms(request, budget)
-            except EdgeError as error:
-                hint = "" if self.wish.sample is not None else "; give a sample to measure with"
-                table[place] = _noted(candidate, f"not measured: made-up inputs failed ({error}){hint}")
-                return table[place], runner, None
-            table[place] = msgspec.structs.replace(
-                candidate, measured=Figures(latency_ms=round(latency_ms, 4), runs=runs)
+        began = self.began
+        while True:
+            tournament = self.tournament = Tournament(
+                table=table,
+                load=self._load,
+                request=self._request,
+                watts=self._watts,
+                meter=metered_watts if self.wish.objective == "energy" else None,
+                objective=self.wish.objective,
+                budget_s=max(self.wish.budget_s - (time.perf_counter() - self.began), LEAST_BUDGET_S),
+                rate_hz=self.wish.rate_hz,
+                max_latency_ms=self.wish.max_latency_ms,
             )
-            return table[place], runner, request
-        assert failure is not None
-        raise failure
+            try:
+                measured = tournament.run(began)
+            except WrongSample as wrong:
+                raise wrong.error from None
+            seat, confidence = measured.seat, measured.confidence
+            winner = table[seat.place]
+            variant = self.variants[winner.variant]
+            if not (fault := golden_fault(variant, seat.runner)):
+                return Choice(self._reasoned(seat, table, confidence), variant, seat.runner)
+            seat.runner.close()
+            self._rule_out(table, winner, fault)
+            if not any(candidate.feasible for candidate in table):
+                raise self._nothing_holds(table)
+            began = time.perf_counter()
 
-    def _duel(
-        self,
-        table: list[Candidate],
-        place: int,
-        incumbent: Candidate,
-        runner: Runner,
-        request: Callable[[], object],
-        left_s: float,
-    ) -> tuple[Candidate, Runner, Callable[[], object]]:
-        challenger = table[place]
-        waiting = sum(1 for c in table[place:] if c.measured is None)
-        try:
-            other = self._load(challenger)
-            other_request = self._request(other)
-            other_request()
-            comparison = compare(request, other_request, left_s / waiting, CLEARLY)
-        except EdgeError as error:
-            table[place] = _noted(challenger, f"cannot load: {error}")
-            return incumbent, runner, request
-        if comparison is None:
-            other.close()
-            table[place] = _noted(challenger, "not measured: the budget was spent")
-            return incumbent, runner, request
-        ratio = f"{comparison.ratio:.2f} times the latency of {incumbent.describe()} ({len(comparison.ratios)} pairs)"
-        table[place] = msgspec.structs.replace(
-            challenger,
-            measured=Figures(latency_ms=round(comparison.second_ms, 4), runs=comparison.runs),
-            reason=ratio,
-        )
-        if comparison.second_wins(CLEARLY):
-            runner.close()
-            return table[place], other, other_request
-        other.close()
-        return incumbent, runner, request
+    def _watts(self, candidate: Candidate) -> float | None:
+        from edge_sdk.planner.prediction import watts_of
+
+        return watts_of(candidate, self.engines[candidate.engine], self.device, self.cpus)
+
+    def _reasoned(self, seat: Seat, table: list[Candidate], confidence: float | None) -> Plan:
+        from edge_sdk.planner.reasons import reason_for
+
+        winner = table[seat.place]
+        return self._plan(winner, table, reason_for(winner, table, len(self.variants) > 1), confidence)
+
+    def _rule_out(self, table: list[Candidate], failed: Candidate, fault: str) -> None:
+        _log.warning("%s: variant %s on %s: %s", self.model, failed.variant, failed.engine, fault)
+        for place, other in enumerate(table):
+            if other.way == failed.way:
+                table[place] = msgspec.structs.replace(other, feasible=False, reason=fault)
 
     def _load(self, candidate: Candidate) -> Runner:
+        variant, engine = self.variants[candidate.variant], self.engines[candidate.engine]
         placement = candidate.placement
-        options = replace(self.options, threads=placement.threads, cpus=placement.cpus)
-        return self.wrap(self.engines[candidate.engine].load(self.model, options))
+        options = replace(
+            self.options, threads=placement.threads, cpus=placement.cpus, accelerator=candidate.accelerator
+        )
+        file = variant.file()
+        if candidate.way not in self.admitted:
+            began = time.perf_counter()
+            self.admit(file, engine, options)
+            self.admitted.add(candidate.way)
+            if self.tournament is not None:
+                self.tournament.deadline += time.perf_counter() - began
+        return self.wrap(variant.wrap(engine.load(file, options)))
 
-    def _request(self, runner: Runner) -> Callable[[], object]:
-        feeds = self.wish.sample
-        if feeds is None:
-            feeds = made_up_feeds(runner.inputs, runner.optional_inputs, self.open_size)
-        return lambda: runner.run(feeds)
-
-    def _first_request(self, runner: Runner) -> Callable[[], object]:
+    def _request(self, runner: Runner) -> Request:
         """The request to measure with, run once; made-up inputs grow until the model takes them."""
-        sizes = OPEN_SIZES if self.wish.sample is None else (self.open_size,)
+        sizes: tuple[int, ...] = (self.open_size,)
+        if self.wish.sample is None:
+            sizes = OPEN_SIZES[OPEN_SIZES.index(self.open_size) :]
         for self.open_size in sizes:
-            request = self._request(runner)
+            request = self._request_of(runner)
             try:
                 request()
             except EdgeError:
@@ -242,54 +272,65 @@ class _Choosing:
                 break
         return request
 
+    def _request_of(self, runner: Runner) -> Request:
+        feeds = self.wish.sample
+        if feeds is None:
+            feeds = made_up_feeds(runner.inputs, runner.optional_inputs, self.open_size)
+        else:
+            array = feeds.get("")  # one array, for the only input
+            check = FeedCheck(runner.inputs, runner.optional_inputs, f"{self.model}: sample")
+            try:
+                feeds = check(feeds if array is None else array)
+            except InputError as error:
+                raise WrongSample(error) from None
+        return lambda: runner.run(feeds)
+
     def _key(self) -> str:
         wish, options = self.wish, self.options
         shapes = None
         if wish.sample is not None:
             shapes = [(name, getattr(value, "shape", None)) for name, value in sorted(wish.sample.items())]
+        usable = [(a.engine, a.name, a.usable) for a in self.device.accelerators if a.present]
+        given = f"{options.threads} {options.cpus} {options.accelerator} {sorted(options.accelerator_options.items())}"
         return plan_key(
             {
                 "device": self.device.fingerprint,
-                "cpus": str(self.cpus),
-                "model": self.model.fingerprint,
+                "cpus": f"{self.cpus} {frequency_limits_mhz()} {usable}",
+                "model": " ".join(f"{variant.name}={variant.digest}" for variant in self.variants.values()),
                 "engines": str(sorted((name, engine.version()) for name, engine in self.engines.items())),
-                "wish": f"{wish.objective} {wish.power_mode} {shapes}",
-                "options": f"{options.initializer_inputs} {options.custom_ops}",
+                "wish": f"{wish.objective} {wish.power_mode} {sorted(wish.holds().items())} {shapes}",
+                "options": f"{options.initializer_inputs} {options.custom_ops} {given}",
             }
         )
 
     def _elapsed_ms(self) -> float:
         return round((time.perf_counter() - self.began) * 1e3, 3)
 
-    def _plan(self, chosen: Candidate, table: Sequence[Candidate], reason: str) -> Plan:
-        limit = self.wish.max_latency_ms
-        if limit is not None and chosen.measured is not None and chosen.measured.latency_ms > limit:
-            reason += f"; {chosen.measured.latency_ms:.2f} ms misses max_latency_ms={limit:g}"
+    def _plan(self, chosen: Candidate, table: Sequence[Candidate], reason: str, confidence: float | None) -> Plan:
+        holds, misses = self.wish.holds(), []
+        limit, figures = self.wish.max_latency_ms, chosen.figures
+        if limit is not None and figures is not None and figures.latency_ms > limit:
+            misses.append("max_latency_ms")
+            reason += f"; {figures.latency_ms:.3g} ms misses max_latency_ms={limit:g}"
+        if self.wish.min_accuracy is not None and chosen.accuracy is None:
+            misses.append("min_accuracy")
+            reason += f"; nobody measured its accuracy, so min_accuracy={self.wish.min_accuracy:g} is not checked"
         return Plan(
             kind=chosen.kind,
+            model=self.model,
+            device=self.device.name,
             variant=chosen.variant,
             engine=chosen.engine,
             accelerator=chosen.accelerator,
             placement=chosen.placement,
             objective=self.wish.objective,
+            holds=holds,
+            misses=tuple(misses),
+            accuracy=chosen.accuracy,
+            confidence=None if confidence is None else round(confidence, 3),
             predicted=chosen.predicted,
             measured=chosen.measured,
             reason=reason,
             candidates=tuple(table),
             planning_ms=self._elapsed_ms(),
         )
-
-
-def _noted(candidate: Candidate, reason: str) -> Candidate:
-    return msgspec.structs.replace(candidate, reason=reason)
-
-
-def _why(chosen: Candidate, table: Sequence[Candidate]) -> str:
-    measured = [c for c in table if c.measured is not None]
-    assert chosen.measured is not None
-    latency = f"{chosen.measured.latency_ms:.2f} ms"
-    if len(measured) == 1:
-        return f"{chosen.describe()}: {latency}; the only candidate that was measured"
-    if chosen is table[0] or chosen.reason.startswith("the engine's default"):
-        return f"{chosen.describe()}: {latency}; none of {len(measured) - 1} others was clearly faster"
-    return f"{chosen.describe()}: {latency}; {chosen.reason}; best of {len(measured)} measured"

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edge_sdk.errors import StorageError
-from edge_sdk.planner.plan import SCHEMA, Plan
+from edge_sdk.planner.plans import SCHEMA, Plan
 from edge_sdk.storage import cache_folder, write_whole
 
 __all__ = ["cached_plan", "keep_plan", "plan_key"]

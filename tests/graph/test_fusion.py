@@ -18,6 +18,10 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 node, value, constant = onnx.helper.make_node, models.value, models.constant
 
+# Which ops ONNX Runtime joins grows from version to version.
+VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+pytestmark = pytest.mark.skipif(VERSION < (1, 31), reason="foretold are the kernels of ONNX Runtime 1.31 and later")
+
 DATA = Path(__file__).parents[2] / ".cache" / "onnx-backend"
 FREE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Ops that move nothing: ONNX Runtime adds and drops them as it likes."""
@@ -133,14 +137,15 @@ def test_a_convolution_adds_the_shortcut_and_applies_what_follows(agreed: Any) -
     assert ("Conv_2", "Add_3", "Relu_4") in [group.ops for group in groups]
 
 
-def test_a_plain_convolution_does_so_too(agreed: Any) -> None:
-    # x[1,6,8,8] ─ Conv(6 channels: no multiple of 4) ─ Add(x) ─ Relu ─ y
+@pytest.mark.parametrize("bias", [["b"], []])
+def test_a_plain_convolution_does_so_where_it_has_a_bias(bias: list[str], agreed: Any) -> None:
+    # x[1,6,8,8] ─ Conv(6 channels in 3 groups: no blocks; bias or none) ─ Add(x) ─ Relu ─ y
     nodes = [
-        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1], group=3),
-        node("Add", ["a", "x"], ["b"]),
-        node("Relu", ["b"], ["y"]),
+        node("Conv", ["x", "w", *bias], ["a"], pads=[1, 1, 1, 1], group=3),
+        node("Add", ["a", "x"], ["s"]),
+        node("Relu", ["s"], ["y"]),
     ]
-    agreed(nodes, {"x": [1, 6, 8, 8]}, {"w": ones(6, 2, 3, 3)})
+    assert len(agreed(nodes, {"x": [1, 6, 8, 8]}, {"w": ones(6, 2, 3, 3), "b": ones(6)})) == (1 if bias else 3)
 
 
 def test_a_factor_and_an_offset_per_channel_become_weights(agreed: Any) -> None:
@@ -230,14 +235,15 @@ def test_a_product_of_activations_takes_up_transposition_and_factor(agreed: Any)
 
 
 def test_constants_shapes_and_identities_are_no_kernels(agreed: Any) -> None:
-    # x[2,3,4] ─ Identity ─ Reshape(Concat(Shape(x)[0:1], -1)) ─ Relu ─ Dropout ─ y
+    # x[2,3,4] ─ Identity ─ Reshape(Concat(Shape(x)[0:1], -1)) ─ Relu ─ Dropout ─ Neg ─ y
     nodes = [
         node("Identity", ["x"], ["i"]),
         node("Shape", ["x"], ["s"], end=1),
         node("Concat", ["s", "rest"], ["target"], axis=0),
         node("Reshape", ["i", "target"], ["r"]),
         node("Relu", ["r"], ["d"]),
-        node("Dropout", ["d"], ["y"]),
+        node("Dropout", ["d"], ["e"]),
+        node("Neg", ["e"], ["y"]),
     ]
     agreed(nodes, {"x": [2, 3, 4]}, {"rest": np.array([-1])})
 
@@ -296,7 +302,7 @@ def test_a_product_quantised_while_running_is_one_kernel(tmp_path: Path, block: 
 
 
 @pytest.mark.skipif(not (DATA / ".complete").exists(), reason="`make test` fetches the data of these tests")
-@pytest.mark.parametrize("name", ["densenet121", "resnet50", "shufflenet", "squeezenet", "vgg19"])
+@pytest.mark.parametrize("name", ["densenet121", "shufflenet", "squeezenet"])
 def test_light_models(name: str, tmp_path: Path, block: int) -> None:
     path = DATA / "light" / f"light_{name}.onnx"
     groups = fused(open_graph(path), "onnxruntime", channel_block=block)
@@ -317,7 +323,8 @@ def test_litert_runs_nearly_every_op_as_it_stands(assets: Path) -> None:
     groups = fused(graph, "litert")
     assert sum(group.macs or 0 for group in groups) == graph.macs
     # Shapes are settled when tensors are allocated, zeros are padded by the convolution behind.
-    assert {op.type for op in graph.ops} - {group.type for group in groups} == {"PAD", "SHAPE", "STRIDED_SLICE", "PACK"}
+    assert {op.type for op in graph.ops} - {group.type for group in groups} == {"SHAPE", "STRIDED_SLICE", "PACK"}
+    assert Counter(op.type for op in graph.ops)["PAD"] > Counter(group.type for group in groups)["PAD"]
 
 
 def test_any_other_engine_runs_each_op() -> None:

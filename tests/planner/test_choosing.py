@@ -14,11 +14,11 @@ from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import EngineError, InputError
 from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.measuring import MAX_PAIRS, compare
 from edge_sdk.metrics import Histogram
-from edge_sdk.planner import Plan, Wish, choose, measuring
+from edge_sdk.planner import Choice, Plan, Variant, Wish, choose, variant_of_file
 from edge_sdk.planner.candidates import candidates, placements
-from edge_sdk.planner.measuring import compare
-from edge_sdk.planner.plan import Placement, ranges
+from edge_sdk.planner.plans import Placement, ranges
 from edge_sdk.tensors import TensorSpec
 
 models = pytest.importorskip("tests.models")
@@ -107,9 +107,14 @@ def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_sdk.planner.choosing.usable_cpus", lambda: (0, 1, 2, 3))
 
 
+def pick(file: ModelFile, machine: Device, engines: list[Engine], wish: Wish, options: LoadOptions) -> Choice:
+    """Chooses for a plain model file."""
+    return choose([variant_of_file(file)], machine, {"onnx": engines}, wish, options)
+
+
 def test_the_clearly_fastest_thread_count_is_chosen_and_the_table_tells(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})
-    choice = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
+    choice = pick(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
     assert choice.plan.placement.threads == 2
     assert choice.plan.measured is not None
     assert choice.plan.measured.latency_ms == pytest.approx(2.0)
@@ -123,21 +128,21 @@ def test_the_clearly_fastest_thread_count_is_chosen_and_the_table_tells(clock: C
 
 def test_a_small_difference_leaves_the_engines_default(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {None: 4.0, 2: 3.9, 1: 3.95})
-    plan = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
+    plan = pick(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
     assert plan.placement == Placement()
     assert "none of 2 others was clearly faster" in plan.reason
 
 
 def test_the_budget_is_kept_and_what_was_left_out_says_so(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {None: 40.0, 2: 20.0, 1: 30.0}, load_ms=100)
-    plan = choose(file, ALIKE, [engine], Wish(budget_s=0.5), LoadOptions()).plan
+    plan = pick(file, ALIKE, [engine], Wish(budget_s=0.5), LoadOptions()).plan
     assert plan.planning_ms < 1500
     assert any("budget was spent" in candidate.reason for candidate in plan.candidates)
 
 
 def test_a_budget_of_zero_measures_nothing(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {})
-    choice = choose(file, ALIKE, [engine], Wish(budget_s=0), LoadOptions())
+    choice = pick(file, ALIKE, [engine], Wish(budget_s=0), LoadOptions())
     assert choice.runner is None
     assert choice.plan.measured is None
     assert "not measured" in choice.plan.reason
@@ -145,39 +150,39 @@ def test_a_budget_of_zero_measures_nothing(clock: Clock, file: ModelFile) -> Non
 
 def test_the_second_plan_comes_from_the_cache_and_changes_with_the_device(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})
-    first = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
-    again = choose(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
+    first = pick(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions()).plan
+    again = pick(file, ALIKE, [engine], Wish(budget_s=5), LoadOptions())
     assert again.plan.cached
     assert again.runner is None
     assert again.plan.placement == first.placement
     other = msgspec.structs.replace(ALIKE, fingerprint="another")
-    assert not choose(file, other, [engine], Wish(budget_s=5), LoadOptions()).plan.cached
+    assert not pick(file, other, [engine], Wish(budget_s=5), LoadOptions()).plan.cached
 
 
 def test_the_faster_of_two_engines_is_chosen(clock: Clock, file: ModelFile) -> None:
     slow = Timed(clock, {None: 4.0, 2: 4.0, 1: 4.0}, "slow")
     fast = Timed(clock, {None: 2.0, 2: 2.0, 1: 2.0}, "fast")
-    assert choose(file, ALIKE, [slow, fast], Wish(budget_s=5), LoadOptions()).plan.engine == "fast"
+    assert pick(file, ALIKE, [slow, fast], Wish(budget_s=5), LoadOptions()).plan.engine == "fast"
 
 
 def test_an_engine_that_does_not_load_the_model_leaves_it_to_the_next(clock: Clock, file: ModelFile) -> None:
     broken, good = Timed(clock, {}, "broken"), Timed(clock, {None: 2.0, 2: 3.0, 1: 3.0}, "good")
-    plan = choose(file, ALIKE, [broken, good], Wish(budget_s=5), LoadOptions()).plan
+    plan = pick(file, ALIKE, [broken, good], Wish(budget_s=5), LoadOptions()).plan
     assert plan.engine == "good"
     assert all("cannot load" in c.reason for c in plan.candidates if c.engine == "broken")
     with pytest.raises(EngineError, match="no figure"):
-        choose(file, ALIKE, [broken], Wish(budget_s=5), LoadOptions())
+        pick(file, ALIKE, [broken], Wish(budget_s=5), LoadOptions())
 
 
 def test_threads_given_by_the_caller_are_kept(clock: Clock, file: ModelFile) -> None:
-    plan = choose(file, ALIKE, [Timed(clock, {3: 1.0})], Wish(), LoadOptions(threads=3)).plan
+    plan = pick(file, ALIKE, [Timed(clock, {3: 1.0})], Wish(), LoadOptions(threads=3)).plan
     assert plan.placement.threads == 3
     assert plan.reason == "given by the caller"
 
 
 def test_a_missed_latency_is_said(clock: Clock, file: ModelFile) -> None:
     engine = Timed(clock, {None: 4.0, 2: 4.0, 1: 4.0})
-    plan = choose(file, ALIKE, [engine], Wish(budget_s=5, max_latency_ms=3), LoadOptions()).plan
+    plan = pick(file, ALIKE, [engine], Wish(budget_s=5, max_latency_ms=3), LoadOptions()).plan
     assert "misses max_latency_ms=3" in plan.reason
 
 
@@ -188,7 +193,7 @@ def test_a_wish_that_makes_no_sense_is_refused(wish: dict[str, Any]) -> None:
 
 
 def test_a_plan_has_a_json_form_that_reads_back(clock: Clock, file: ModelFile) -> None:
-    plan = choose(file, ALIKE, [Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})], Wish(budget_s=5), LoadOptions()).plan
+    plan = pick(file, ALIKE, [Timed(clock, {None: 4.0, 2: 2.0, 1: 3.0})], Wish(budget_s=5), LoadOptions()).plan
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
 
 
@@ -221,9 +226,10 @@ def test_cpus_that_may_not_be_used_are_left_out_and_a_quota_bounds_the_threads()
 
 def test_under_a_narrow_mask_the_default_is_bounded_too() -> None:
     engine = Timed(Clock(), {})
-    table = candidates("m", [engine], ALIKE, (0, 1))
+    only = [Variant("m", "onnx", "digest", lambda: open_model(models.onnx_add()))]
+    table = candidates(only, {"onnx": [engine]}, ALIKE, (0, 1))
     assert table[0].placement == Placement(threads=2)
-    assert candidates("m", [engine], ALIKE, (0, 1, 2, 3))[0].placement == Placement()
+    assert candidates(only, {"onnx": [engine]}, ALIKE, (0, 1, 2, 3))[0].placement == Placement()
 
 
 def test_cpu_ranges_read_as_linux_writes_them() -> None:
@@ -241,7 +247,7 @@ def test_one_request_entered_twice_is_no_win(clock: Clock) -> None:
     assert comparison is not None
     assert abs(comparison.ratio - 1) < 0.03
     assert not comparison.second_wins(0.03)
-    assert len(comparison.ratios) <= measuring.MAX_PAIRS
+    assert len(comparison.ratios) <= MAX_PAIRS
 
 
 def test_drift_of_the_machine_falls_out_of_the_ratio(clock: Clock) -> None:
@@ -263,8 +269,8 @@ def test_a_model_that_no_made_up_input_fits_keeps_the_default_unmeasured(clock: 
             runner.run = lambda feeds, out=None: (_ for _ in ()).throw(InputError("wants 512 samples"))  # type: ignore[method-assign]
             return runner
 
-    choice = choose(file, ALIKE, [Picky(clock, {None: 1.0, 2: 1.0, 1: 1.0})], Wish(budget_s=5), LoadOptions())
+    choice = pick(file, ALIKE, [Picky(clock, {None: 1.0, 2: 1.0, 1: 1.0})], Wish(budget_s=5), LoadOptions())
     assert choice.plan.placement == Placement()
-    assert "made-up inputs failed" in choice.plan.reason
+    assert "a trial request failed" in choice.plan.reason
     assert "give a sample" in choice.plan.reason
     assert choice.runner is not None

@@ -14,10 +14,18 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         latency_ms: median of one request inside the engine.
+        p95_ms: what 95 of 100 requests stay below.
+        low_ms, high_ms: where a prediction expects `latency_ms` to lie.
+        energy_mj: energy of one request in millijoules; an estimate where `energy_measured` is False.
         runs: how many requests were measured; 0 for a prediction.
     """
 
     latency_ms: float
+    p95_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    energy_mj: float | None = None
+    energy_measured: bool = False
     runs: int = 0
 
 
@@ -51,7 +59,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         engine: what executes it.
         accelerator: "cpu", or the accelerator of that engine.
         placement: CPUs and threads.
+        accuracy: of the variant, by the bundle's own metric; None where nobody measured it.
+        memory_mb: what the process grows by when it is loaded and runs, in MiB: an estimate.
+        feasible: whether it may be chosen at all; where not, `reason` says what stands against it.
+        predicted: None where no rates or no graph are known.
         measured: None where it was not measured; `reason` says why.
+        relative: what it costs (latency or energy) over what the chosen candidate costs, as measured in pairs; the
+            quotient of two `measured` figures holds the machine's drift between them too.
         reason: one line: how it fared.
     """
 
@@ -60,9 +74,23 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     accelerator: str = "cpu"
     placement: Placement
+    accuracy: float | None = None
+    memory_mb: float | None = None
+    feasible: bool = True
     predicted: Figures | None = None
     measured: Figures | None = None
+    relative: float | None = None
     reason: str = ""
+
+    @property
+    def way(self) -> tuple[str, str, str]:
+        """What is loaded, apart from where: variant, engine, accelerator."""
+        return self.variant, self.engine, self.accelerator
+
+    @property
+    def figures(self) -> Figures | None:
+        """The measured figures, or the predicted ones where there are no others."""
+        return self.measured or self.predicted
 
     def describe(self) -> str:
         """One phrase: "onnxruntime, 2 threads on all CPUs"."""
@@ -74,7 +102,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The chosen way to run a model on a device, and the table it was chosen from.
 
     Attributes:
-        objective: what was minimised ("latency").
+        device: name of the device it was made for.
+        objective: what was minimised: "latency" or "energy".
+        holds: the constraints it was made under, by name: "min_accuracy", "max_latency_ms", "max_memory_mb", "rate_hz".
+        misses: those of `holds` that no candidate meets, so that this plan breaks them.
+        confidence: how likely, from 0 to 1, the chosen candidate is no slower than any other that was measured; None
+            where nothing was measured.
         reason: one line that a person can read.
         cached: whether an earlier plan for the same model, device and engines was used.
         planning_ms: how long choosing took.
@@ -82,11 +115,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     kind: str
+    model: str = ""
+    device: str = ""
     variant: str
     engine: str
     accelerator: str
     placement: Placement
     objective: str
+    holds: dict[str, float] = {}
+    misses: tuple[str, ...] = ()
+    accuracy: float | None = None
+    confidence: float | None = None
     predicted: Figures | None = None
     measured: Figures | None = None
     reason: str

@@ -1,0 +1,120 @@
+"""`edge-sdk plan`: the best way to run a model or bundle here, or on a device that is not here, and why."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from edge_sdk.cli.plain import plain
+from edge_sdk.cli.tables import table
+
+if TYPE_CHECKING:
+    from edge_sdk.device.facts import Device
+    from edge_sdk.planner import Candidate, Plan
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Lists the ways to run a model (variant, engine, accelerator, CPUs), predicts what each takes, measures those worth it
+and keeps the best that holds the constraints. With --target nothing is measured: every figure is a prediction from the
+device's profile."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb `plan`."""
+    parser = subparsers.add_parser(
+        "plan", help="choose the best way to run a model or bundle", description=_DESCRIPTION
+    )
+    parser.add_argument("model", metavar="MODEL|BUNDLE", help="a .onnx or .tflite file, or a bundle NAME.edge")
+    parser.add_argument("--target", metavar="PROFILE", help="a device that is not here: a profile's name or file")
+    parser.add_argument("--objective", choices=("latency", "energy"), default="latency", help="what to minimise")
+    parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="what one request may take")
+    parser.add_argument("--min-accuracy", type=float, metavar="SHARE", help="what a variant must reach, from 0 to 1")
+    parser.add_argument("--max-memory-mb", type=float, metavar="MB", help="what weights and activations may take")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="requests a second, paced as a camera would")
+    parser.add_argument("--power-mode", choices=("performance", "balanced", "efficiency"), default="balanced")
+    parser.add_argument("--budget", type=float, default=10.0, metavar="S", help="how long measuring may take (10)")
+    parser.add_argument("--variant", metavar="NAME", help="the one variant of a bundle that is wanted")
+    parser.add_argument("--fresh", action="store_true", help="measure again although a plan was kept")
+    parser.add_argument("--explain", action="store_true", help="say in words why, and what would change the choice")
+    parser.add_argument("--json", action="store_true", help="print the plan as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the verb. Returns the exit code."""
+    from edge_sdk.planner import plan
+
+    made = plan(
+        arguments.model,
+        _target(arguments.target),
+        arguments.objective,
+        max_latency_ms=arguments.max_latency_ms,
+        min_accuracy=arguments.min_accuracy,
+        max_memory_mb=arguments.max_memory_mb,
+        rate_hz=arguments.rate,
+        power_mode=arguments.power_mode,
+        budget_s=arguments.budget,
+        variant=arguments.variant,
+        use_cache=not arguments.fresh,
+    )
+    if arguments.json:
+        _print_json(made, arguments.explain)
+    else:
+        print("\n".join(_page(made, arguments.explain)))
+    return 0
+
+
+def _target(name: str | None) -> Device | None:
+    if name is None:
+        return None
+    from edge_sdk.device.profiles import load_profile
+
+    return load_profile(name).device()
+
+
+def _print_json(made: Plan, explained: bool) -> None:
+    import msgspec
+
+    from edge_sdk.planner import explain
+
+    content = msgspec.to_builtins(made)
+    if explained:
+        content["explanation"] = explain(made)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
+
+
+def _page(made: Plan, explained: bool) -> list[str]:
+    from edge_sdk.planner import explain
+
+    head = ("", "variant", "engine", "on", "placement", "predicted", "measured", "p95", "memory", "accuracy", "why")
+    lines = table(head, [_row(made, candidate) for candidate in made.candidates])
+    kept = ", kept from an earlier plan" if made.cached else ""
+    lines += ["", plain(f"{made.model} on {made.device}: {made.reason} (planned in {made.planning_ms:.0f} ms{kept})")]
+    if explained:
+        lines += ["", *(plain(line) for line in explain(made))]
+    return lines
+
+
+def _row(made: Plan, candidate: Candidate) -> tuple[str, ...]:
+    way = (made.variant, made.engine, made.accelerator)
+    chosen = candidate.way == way and candidate.placement == made.placement
+    predicted, measured = candidate.predicted, candidate.measured
+    return (
+        ">" if chosen else "" if candidate.feasible else "x",
+        plain(candidate.variant),
+        candidate.engine or "-",
+        plain(candidate.accelerator),
+        candidate.placement.describe(),
+        _ms(predicted.latency_ms if predicted is not None else None),
+        _ms(measured.latency_ms if measured is not None else None),
+        _ms(measured.p95_ms if measured is not None else None),
+        "-" if candidate.memory_mb is None else f"{candidate.memory_mb:.0f} MB",
+        "-" if candidate.accuracy is None else f"{candidate.accuracy:.4g}",
+        plain(candidate.reason),
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g} ms"

@@ -1,0 +1,111 @@
+"""Estimates for a table of candidates: latency and energy from the cost model, memory from weights and activations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from edge_sdk.device.facts import Device
+from edge_sdk.engines.base import Engine
+from edge_sdk.errors import EdgeError
+from edge_sdk.planner.cost import CostModel
+from edge_sdk.planner.memory import memory_mb
+from edge_sdk.planner.plans import Candidate, Figures, Placement
+from edge_sdk.planner.power import placement_watts
+from edge_sdk.planner.rates import Rates, rates_for
+from edge_sdk.planner.variants import Variant
+
+__all__ = ["predict_table", "watts_of"]
+
+_log = logging.getLogger(__name__)
+
+
+def predict_table(
+    table: Sequence[Candidate],
+    variants: Sequence[Variant],
+    engines: Mapping[str, Engine],
+    device: Device,
+    usable_cpus: Sequence[int],
+) -> list[Candidate]:
+    """The table with `memory_mb` and `predicted` filled where they can be, likeliest way first.
+
+    Within a way the engine's default stays in front; ways without a prediction stay behind in their order.
+
+    Args:
+        table: candidates of `variants`.
+        variants: those whose files can be read as graphs have estimates.
+        engines: by name those of the table.
+        device: its rates; calibrated, from a profile, or derived from its cores.
+        usable_cpus: those a request may run on.
+    """
+    named = {variant.name: variant for variant in variants}
+    rates = rates_for(device)
+    models: dict[tuple[str, str], CostModel | None] = {}
+    estimated = []
+    for candidate in table:
+        variant, engine = named[candidate.variant], engines.get(candidate.engine)
+        graph = variant.graph() if engine is not None else None
+        if graph is None or engine is None:
+            estimated.append(candidate)
+            continue
+        size_mb = memory_mb(candidate.engine, graph.parameter_bytes, graph.peak_activation_bytes)
+        candidate = msgspec.structs.replace(candidate, memory_mb=size_mb)
+        if rates is not None and candidate.accelerator == "cpu":
+            key = candidate.variant, candidate.engine
+            if key not in models:
+                models[key] = _model(variant, candidate.engine, rates)
+            candidate = _predicted(candidate, models[key], engine, device, usable_cpus)
+        estimated.append(candidate)
+    return _likeliest_first(estimated)
+
+
+def _model(variant: Variant, engine: str, rates: Rates) -> CostModel | None:
+    graph = variant.graph()
+    assert graph is not None
+    try:
+        return CostModel(graph, engine, rates)
+    except EdgeError as error:
+        _log.info("%s on %s: no prediction: %s", variant.name, engine, error)
+        return None
+
+
+def watts_of(candidate: Candidate, engine: Engine, device: Device, usable_cpus: Sequence[int]) -> float | None:
+    """Estimated power while the candidate computes, in watts; None on an accelerator, or where no cluster is known."""
+    if candidate.accelerator != "cpu":
+        return None
+    threads = _threads(candidate.placement, engine, usable_cpus)
+    return placement_watts(candidate.placement, threads, device, usable_cpus)
+
+
+def _threads(placement: Placement, engine: Engine, usable_cpus: Sequence[int]) -> int:
+    return placement.threads or engine.default_threads(len(placement.cpus or usable_cpus))
+
+
+def _predicted(
+    candidate: Candidate, model: CostModel | None, engine: Engine, device: Device, usable_cpus: Sequence[int]
+) -> Candidate:
+    if model is None:
+        return candidate
+    placement = candidate.placement
+    threads = _threads(placement, engine, usable_cpus)
+    watts = watts_of(candidate, engine, device, usable_cpus)
+    prediction = model.predict(Placement(cpus=placement.cpus, threads=threads, label=placement.label))
+    figures = Figures(
+        latency_ms=round(prediction.latency_ms, 4),
+        low_ms=round(prediction.low_ms, 4),
+        high_ms=round(prediction.high_ms, 4),
+        energy_mj=None if watts is None else round(prediction.latency_ms * watts, 4),
+    )
+    return msgspec.structs.replace(candidate, predicted=figures)
+
+
+def _likeliest_first(table: Sequence[Candidate]) -> list[Candidate]:
+    """Whole ways by their best prediction: a way's own order tells which is the engine's default."""
+    best: dict[tuple[str, str, str], float] = {}
+    for candidate in table:
+        figures = candidate.predicted
+        latency_ms = figures.latency_ms if figures is not None else float("inf")
+        best[candidate.way] = min(latency_ms, best.get(candidate.way, latency_ms))
+    return sorted(table, key=lambda candidate: best[candidate.way])

@@ -1,0 +1,324 @@
+"""Measuring a table of candidates: one incumbent, challenged in turn, never more than two loaded at a time.
+
+First each way (variant, engine, accelerator) meets the incumbent at its own default placement; then the other
+placements of the winner, and of ways that came close, do. A challenger takes the place only when it is clearly better,
+so that an engine's default stands against noise.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from edge_sdk.engines.base import Runner
+from edge_sdk.errors import EdgeError
+from edge_sdk.measuring import Comparison, compare, compare_paced, median_ms, paced_block
+from edge_sdk.planner.plans import Candidate, Figures
+from edge_sdk.planner.standings import Standings
+
+__all__ = ["Measured", "Seat", "Tournament"]
+
+_log = logging.getLogger(__name__)
+
+CLEARLY = 0.04
+"""A placement must beat the engine's default by this much: below that the machine's noise decides."""
+FASTER = 0.015
+"""A variant or engine must beat another by this much."""
+CLOSE = 1.35
+"""Other placements of a way are measured when its default placement was within this factor of the winner."""
+HOPELESS = 1.5
+"""A candidate is not measured when the least it is predicted to take is this many times the incumbent's most."""
+FIRST_SHARE = 0.2
+MIN_SHARE = 0.05
+
+Request = Callable[[], object]
+
+
+@dataclass(slots=True)
+class Seat:
+    """A loaded candidate."""
+
+    place: int
+    runner: Runner
+    request: Request | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the tournament left: the winner, loaded, and how sure it is (None where nothing was compared)."""
+
+    seat: Seat
+    confidence: float | None
+
+
+@dataclass(slots=True)
+class Tournament:
+    """One measured choice.
+
+    Attributes:
+        table: feasible and infeasible candidates, likeliest first; measured figures and reasons are written into it.
+        load: loads a candidate.
+        request: makes the request to measure with, which it has run once.
+        watts: estimated power of a candidate, in watts; None where nobody knows.
+        meter: measures the power of running a request again and again, in watts; None where no sensor does.
+        objective: "latency" or "energy".
+        budget_s: for everything.
+        rate_hz: pace of the requests; None for back to back.
+        max_latency_ms: a candidate that keeps it beats one that does not.
+    """
+
+    table: list[Candidate]
+    load: Callable[[Candidate], Runner]
+    request: Callable[[Runner], Request]
+    watts: Callable[[Candidate], float | None]
+    budget_s: float
+    rate_hz: float | None = None
+    max_latency_ms: float | None = None
+    objective: str = "latency"
+    meter: Callable[[Request], float | None] | None = None
+    deadline: float = 0.0
+    seat: Seat | None = None
+    metered: dict[int, float] = field(default_factory=dict)
+    """Power as measured, in watts, by place in the table."""
+    standings: Standings | None = None
+
+    def run(self, began: float) -> Measured:
+        """Measures until the table or the budget is through.
+
+        Raises:
+            EdgeError: no feasible candidate loads; the first one's error.
+        """
+        self.deadline = began + self.budget_s
+        seat = self._first()
+        if seat.request is None:
+            return Measured(seat, None)
+        self._challenge(self._defaults())
+        self._challenge(self._placements())
+        seat, standings = self._seated(), self._standings()
+        for place in standings.places:
+            relative = round(standings.relative(place, seat.place), 4)
+            self.table[place] = msgspec.structs.replace(self.table[place], relative=relative)
+        self._tell_why_not_measured(seat.place)
+        return Measured(seat, standings.confidence(seat.place, CLEARLY))
+
+    def _seated(self) -> Seat:
+        assert self.seat is not None
+        return self.seat
+
+    def _standings(self) -> Standings:
+        assert self.standings is not None
+        return self.standings
+
+    def _tell_why_not_measured(self, winner: int) -> None:
+        """Placements of ways that did not come close have no reason of their own yet."""
+        standings = self._standings()
+        for place, candidate in enumerate(self.table):
+            if candidate.feasible and candidate.measured is None and not candidate.reason:
+                ways = [other for other in standings.places if self.table[other].way == candidate.way]
+                if ways:
+                    times = min(standings.relative(other, winner) for other in ways)
+                    self._note(place, f"not measured: its default takes {times:.2f} times as much as the best")
+
+    def _defaults(self) -> list[int]:
+        """The first candidate of each way that is not the incumbent's."""
+        seen = {self.table[self._seated().place].way}
+        found = []
+        for place, candidate in enumerate(self.table):
+            if candidate.feasible and candidate.way not in seen:
+                seen.add(candidate.way)
+                found.append(place)
+        return found
+
+    def _placements(self) -> list[int]:
+        """The other candidates of ways that came close: the incumbent's first, then by how close."""
+        best, standings = self._seated().place, self._standings()
+        least: dict[tuple[str, str, str], float] = {}
+        for place in standings.places:
+            way, cost = self.table[place].way, standings.relative(place, best)
+            least[way] = min(cost, least.get(way, cost))
+        near = sorted((cost, way) for way, cost in least.items() if cost <= CLOSE)
+        return [
+            place
+            for _, way in near
+            for place, candidate in enumerate(self.table)
+            if candidate.way == way and candidate.feasible and candidate.measured is None and not _failed(candidate)
+        ]
+
+    def _first(self) -> Seat:
+        failure: EdgeError | None = None
+        for place, candidate in enumerate(self.table):
+            if not candidate.feasible or _failed(candidate):
+                continue
+            try:
+                runner = self.load(candidate)
+            except EdgeError as error:
+                failure = failure or error
+                self._cannot_load(candidate, error)
+                continue
+            self.seat = Seat(place, runner, None)
+            self.standings = Standings(place)
+            self._measure_alone(self.seat)
+            return self.seat
+        assert failure is not None, "a tournament needs a feasible candidate"
+        raise failure
+
+    def _measure_alone(self, seat: Seat) -> None:
+        candidate = self.table[seat.place]
+        try:
+            request = self._request(seat.runner)
+            budget_s = min(self.budget_s * FIRST_SHARE, self.deadline - time.perf_counter())
+            if budget_s <= 0:
+                self._note(seat.place, "not measured: loading and one request took the whole budget")
+                return
+            if self.rate_hz is None:
+                latency_ms, runs = median_ms(request, budget_s)
+            else:
+                times = paced_block(request, self.rate_hz)()
+                latency_ms, runs = statistics.median(times), len(times)
+        except EdgeError as error:
+            self._note(seat.place, f"not measured: a trial request failed ({error}); give a sample to measure with")
+            return
+        seat.request = request
+        self._meter(seat.place, request)
+        self.table[seat.place] = self._measured(seat.place, latency_ms, runs, candidate.reason)
+
+    def _request(self, runner: Runner) -> Request:
+        try:
+            return self.request(runner)
+        except EdgeError:
+            raise
+        except Exception:
+            runner.close()  # nobody will take it any more
+            raise
+
+    def _challenge(self, places: Iterable[int]) -> None:
+        waiting = list(places)
+        for turn, place in enumerate(waiting):
+            candidate = self.table[place]
+            if _failed(candidate):
+                continue
+            if (times := self._hopeless(candidate)) is not None:
+                self._note(place, f"not measured: predicted to take {times:.1f} times the best one's latency")
+                continue
+            left_s = self.deadline - time.perf_counter()
+            if left_s < self.budget_s * MIN_SHARE:
+                self._note(place, "not measured: the budget was spent")
+                continue
+            self._duel(place, left_s / (len(waiting) - turn))
+
+    def _hopeless(self, candidate: Candidate) -> float | None:
+        best = self.table[self._seated().place]
+        own, others = candidate.predicted, best.predicted
+        if own is None or others is None or own.low_ms is None or others.high_ms is None:
+            return None
+        price = self._price(self.table.index(candidate)) / self._price(self._seated().place)
+        if own.low_ms * price <= others.high_ms * HOPELESS:
+            return None
+        return own.latency_ms * price / others.latency_ms
+
+    def _duel(self, place: int, share_s: float) -> None:
+        seat, challenger = self._seated(), self.table[place]
+        incumbent = self.table[seat.place]
+        margin = CLEARLY if challenger.way == incumbent.way else FASTER
+        try:
+            runner = self.load(challenger)
+        except EdgeError as error:
+            self._cannot_load(challenger, error)
+            return
+        try:
+            request = self._request(runner)
+            assert seat.request is not None
+            comparison = self._compare(seat.request, request, share_s, margin)
+        except EdgeError as error:
+            runner.close()
+            self._note(place, f"cannot run: {error}")
+            return
+        if comparison is None:
+            runner.close()
+            self._note(place, "not measured: the budget was spent")
+            return
+        self._meter(place, request)
+        if self._settle(place, comparison, margin):
+            seat.runner.close()
+            self.seat = Seat(place, runner, request)
+        else:
+            runner.close()
+
+    def _compare(self, first: Request, second: Request, share_s: float, margin: float) -> Comparison | None:
+        if self.rate_hz is None:
+            return compare(first, second, share_s, margin)
+        return compare_paced(first, second, self.rate_hz, share_s, margin)
+
+    def _settle(self, place: int, comparison: Comparison, margin: float) -> bool:
+        """Writes the figures of a duel into the table; whether the challenger takes the place."""
+        incumbent, challenger = self.table[self._seated().place], self.table[place]
+        price = self._price(place) / self._price(self._seated().place)
+        cost = replace(comparison, ratios=tuple(ratio * price for ratio in comparison.ratios))
+        told = f"{comparison.ratio:.2f} times the latency of {_short(incumbent, challenger)}"
+        told += f" ({len(comparison.ratios)} pairs)"
+        self.table[place] = self._measured(place, comparison.second_ms, comparison.runs, told, comparison.second_p95_ms)
+        seated = self.table[self._seated().place]
+        if seated.measured is not None and seated.measured.p95_ms is None:
+            figures = msgspec.structs.replace(seated.measured, p95_ms=_rounded(comparison.first_p95_ms))
+            self.table[self._seated().place] = msgspec.structs.replace(seated, measured=figures)
+        self._standings().record(place, self._seated().place, cost)
+        wins = cost.second_wins(margin)
+        limit = self.max_latency_ms
+        if limit is not None and (comparison.first_ms > limit) != (comparison.second_ms > limit):
+            wins = comparison.second_ms <= limit
+        return wins
+
+    def _price(self, place: int) -> float:
+        """What a millisecond of a candidate costs, in the objective's terms."""
+        if self.objective != "energy":
+            return 1.0
+        return self.metered.get(place) or self.watts(self.table[place]) or 1.0
+
+    def _meter(self, place: int, request: Request) -> None:
+        if self.objective == "energy" and self.meter is not None and (watts := self.meter(request)):
+            self.metered[place] = watts
+
+    def _measured(
+        self, place: int, latency_ms: float, runs: int, reason: str, p95_ms: float | None = None
+    ) -> Candidate:
+        candidate = self.table[place]
+        watts = self.metered.get(place) or self.watts(candidate)
+        figures = Figures(
+            latency_ms=round(latency_ms, 4),
+            p95_ms=_rounded(p95_ms),
+            energy_mj=None if watts is None else round(latency_ms * watts, 4),
+            energy_measured=place in self.metered,
+            runs=runs,
+        )
+        return msgspec.structs.replace(candidate, measured=figures, reason=reason)
+
+    def _cannot_load(self, candidate: Candidate, error: EdgeError) -> None:
+        """What does not load at one placement does not at another either."""
+        for place, other in enumerate(self.table):
+            if other.way == candidate.way:
+                self.table[place] = msgspec.structs.replace(other, feasible=False, reason=f"cannot load: {error}")
+
+    def _note(self, place: int, reason: str) -> None:
+        self.table[place] = msgspec.structs.replace(self.table[place], reason=reason)
+
+
+def _failed(candidate: Candidate) -> bool:
+    return candidate.reason.startswith(("cannot load", "cannot run"))
+
+
+def _rounded(value_ms: float | None) -> float | None:
+    return None if value_ms is None or math.isnan(value_ms) else round(value_ms, 4)
+
+
+def _short(incumbent: Candidate, challenger: Candidate) -> str:
+    if incumbent.way == challenger.way:
+        return incumbent.placement.describe()
+    if incumbent.variant == challenger.variant:
+        return incumbent.describe()
+    return f"{incumbent.variant} on {incumbent.describe()}"
