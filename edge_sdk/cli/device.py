@@ -91,7 +91,9 @@ def _calibrated(device: Device) -> Device:
     from edge_sdk.planner.calibration import calibrate, keep_rates
 
     with Steps() as steps:
-        rates = calibrate(device, progress=lambda engine, share: steps(f"calibrating {engine}", round(share * 100), 100))
+        rates = calibrate(
+            device, progress=lambda engine, share: steps(f"calibrating {engine}", round(share * 100), 100)
+        )
     keep_rates(device.fingerprint, rates)
     return msgspec.structs.replace(device, rates=rates)
 

@@ -87,8 +87,8 @@ def kind_of(part: str) -> Kind:
     """
     if part in _BINARY:
         raise CompressionError(
-            f"{part!r} is not made: no engine here has kernels for weights of one or two bits, so they would be unpacked to"
-            " more bits before each product, and only networks trained with them keep their accuracy"
+            f"{part!r} is not made: no engine here has kernels for weights of one or two bits, so they would be"
+            " unpacked to more bits before each product, and only networks trained with them keep their accuracy"
         )
     kind = KINDS.get(part) or KINDS.get(re.sub(r"-\d+$", "-N", part))
     if kind is None or part == kind.name != part.replace("-N", ""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import graphlib
 import importlib
 import io
 import logging
@@ -30,6 +31,7 @@ __all__ = [
     "run_samples",
     "save",
     "session",
+    "sort_nodes",
     "tapped",
 ]
 
@@ -137,6 +139,20 @@ def inner_graphs(model: Any) -> Iterator[Any]:
             for graph in [*([entry.g] if entry.HasField("g") else []), *entry.graphs]:
                 yield graph
                 waiting.extend(graph.node)
+
+
+def sort_nodes(graph: Any) -> None:
+    """Puts the nodes of a graph, and of the graphs inside it, in an order in which they can run."""
+    for node in graph.node:
+        for entry in node.attribute:
+            for inner in [*([entry.g] if entry.HasField("g") else []), *entry.graphs]:
+                sort_nodes(inner)
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{makers[name] for name in read_by(node) if name in makers} for node in graph.node]
+    order = list(graphlib.TopologicalSorter(dict(enumerate(needs))).static_order())
+    nodes = [type(graph.node[place]).FromString(graph.node[place].SerializeToString()) for place in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from edge_sdk.compress.onnx_files import attribute, initializers, inner_graphs, needed, quiet
+from edge_sdk.compress.onnx_files import attribute, initializers, inner_graphs, needed, quiet, sort_nodes
 from edge_sdk.errors import CompressionError
 
 __all__ = ["SMALLEST_SHARE", "dynamic_int8", "float16", "int4_weights", "weight_share"]
@@ -31,7 +31,6 @@ def float16(model: Any) -> tuple[Any, dict[str, str]]:
     """
     converter = needed("onnxruntime.transformers.float16")
     onnx = needed("onnx")
-    wrapper = needed("onnxruntime.quantization.onnx_model")
     if not any(weight.data_type == _FLOAT for weight in model.graph.initializer):
         raise CompressionError("it holds no float32 weights that could become float16")
     copy = _copied(model)
@@ -39,7 +38,7 @@ def float16(model: Any) -> tuple[Any, dict[str, str]]:
     try:
         with quiet():
             made = converter.convert_float_to_float16(copy, keep_io_types=True, node_block_list=blocked or None)
-            wrapper.ONNXModel(made).topological_sort()
+            sort_nodes(made.graph)
             onnx.checker.check_model(made)
     except Exception as error:  # noqa: BLE001 - the converter has no error class of its own
         raise CompressionError(f"float16 failed: {_reason(error)}") from None

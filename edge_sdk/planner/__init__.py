@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_sdk.planner.choosing import Choice, choose
     from edge_sdk.planner.explaining import explain
-    from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan
     from edge_sdk.planner.planning import engines_by_format, plan, this_device
+    from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan
     from edge_sdk.planner.variants import Golden, Variant, variant_of_file
     from edge_sdk.planner.wish import OBJECTIVES, Wish
 

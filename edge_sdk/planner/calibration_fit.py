@@ -2,8 +2,8 @@
 
     time = call + macs · rate + input bytes · rate + output bytes · rate + weight bytes · rate
 
-That is the roofline model without its corner, since a kernel's reading, computing and writing overlap only in part. What
-counts is the relative error; a few kernels that behave otherwise do not bend the rest.
+That is the roofline model without its corner, since a kernel's reading, computing and writing overlap only in part.
+What counts is the relative error; a few kernels that behave otherwise do not bend the rest.
 """
 
 from __future__ import annotations
@@ -121,13 +121,6 @@ def fit_places(
         np.concatenate([np.ones(len(rows)), np.full(len(classes), DRAWN_IN * mean)]),
     )
     return {name: (float(solution[2 * i]), float(solution[2 * i + 1])) for i, name in enumerate(classes)}
-
-
-def predicted_us(rates: Mapping[tuple[str, str], Array], works: Sequence[Work]) -> Array:
-    """Time of each kernel by rates that were fitted to their sorts, or to any: float64 [kernels], in microseconds."""
-    nothing = np.zeros(len(FEATURES))
-    found = [rates.get((w.precision, w.sort), rates.get((w.precision, ANY), nothing)) for w in works]
-    return np.array([rate @ work.features for rate, work in zip(found, works, strict=True)])
 
 
 def predicted_us(rates: Mapping[tuple[str, str], Array], works: Sequence[Work]) -> Array:

@@ -64,7 +64,8 @@ class _Net:
     def then(
         self, op: str, *others: str, shape: tuple[int, ...] | None = None, domain: str = "", **attributes: object
     ) -> str:
-        """The op on the chain's value (and others); its result is the new end, on the int8 grid where that is wanted."""
+        """The op on the chain's value (and others); its result is the new end, on the int8 grid where that is
+        wanted."""
         plain = self.writer.node(op, [self.value, *others], domain, **attributes)  # type: ignore[arg-type]
         self.shape = shape or self.shape
         self.value = self._grid(plain)

@@ -77,7 +77,8 @@ def work_of_event(kernel: KernelTime, weights: Mapping[int, tuple[Shape, ...]], 
     if op in ("ReorderInput", "ReorderOutput"):
         return Work("reorder", "float32", 0.0, _size(inputs[:1]), _size(outputs), 0.0)
     match = _NUMBER.search(kernel.name)
-    # What was joined bears the name of its first op or of its last result: the weights are at that number or just below.
+    # What was joined bears the name of its first op or of its last result: the weights are at that number or just
+    # below.
     number = int(match[1]) if match else -1
     if kind == "conv":
         number = max((n for n in weights if n <= number), default=-1)

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edge_sdk.device.affinity import running_on
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
@@ -117,7 +116,8 @@ def in_turn(
     profiles: Path | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> None:
-    """Round after round over all networks and places until the deadline, so that no network has a bad minute for itself.
+    """Round after round over all networks and places until the deadline, so that no network has a bad minute for
+    itself.
 
     Args:
         stands: where.

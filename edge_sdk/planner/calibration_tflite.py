@@ -154,9 +154,7 @@ class _Chain:
 
     def content(self) -> bytes:
         """The file."""
-        codes = [
-            _Table({0: ("b", code), 2: ("i", 3 if self.int8 else 1), 3: ("i", code)}) for code in self.codes
-        ]
+        codes = [_Table({0: ("b", code), 2: ("i", 3 if self.int8 else 1), 3: ("i", code)}) for code in self.codes]
         lists: dict[int, _Table | list[_Table]] = {0: self.tensors, 3: self.operators}
         graph = _Table(vectors={1: _ints([0]), 2: _ints([self.at]), 4: (b"calibration", 1)}, tables=lists)
         parts: dict[int, _Table | list[_Table]] = {1: codes, 2: [graph], 4: self.buffers}

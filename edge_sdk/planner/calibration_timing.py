@@ -1,8 +1,9 @@
-"""Timing on a machine that others use too: runs that were interrupted do not count, and the pace of the moment is known.
+"""Timing on a machine that others use too: runs that were interrupted do not count, and the pace of the moment is
+known.
 
 Two things spoil a timing. Another process takes the CPU for a while: the kernel tells how long our threads waited for
-one. And a neighbour on the same core, the same memory or the same host slows everything down without being seen: a probe
-that always does the same work, run before and after, tells how fast the machine is just then.
+one. And a neighbour on the same core, the same memory or the same host slows everything down without being seen: a
+probe that always does the same work, run before and after, tells how fast the machine is just then.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class Pace:
 
 
 def undisturbed(samples: Sequence[Sample], least: int = 3) -> list[Sample]:
-    """Those that count: neither interrupted nor on the edge of a change of pace; the best `least` where fewer are so."""
+    """Those that count: neither interrupted nor on the edge of a change of pace; the best `least` where fewer are
+    so."""
     good = [sample for sample in samples if sample.delay <= MAX_DELAY and sample.steady]
     if len(good) >= least:
         return good

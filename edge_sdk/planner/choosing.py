@@ -18,8 +18,8 @@ from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.formats import ModelFile
 from edge_sdk.planner.candidates import barred, candidates
-from edge_sdk.planner.plans import Candidate, Placement, Plan
 from edge_sdk.planner.plan_cache import cached_plan, keep_plan, plan_key
+from edge_sdk.planner.plans import Candidate, Placement, Plan
 from edge_sdk.planner.variants import Variant
 from edge_sdk.planner.wish import Wish
 from edge_sdk.tensors import FeedCheck

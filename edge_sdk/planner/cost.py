@@ -1,9 +1,9 @@
 """The cost model: how long a model takes on a device, from its graph and the device's rates.
 
-A request is the sum of its kernels, as the engine fuses them. Each takes so long a call, a multiply-accumulate and a byte
-in, out and of weights, which depends on its sort and precision. At another place (more threads, slower cores) it takes a
-share of that, and a little more for waking threads. After one profiled run the kernels' measured times stand in for the
-predicted ones.
+A request is the sum of its kernels, as the engine fuses them. Each takes so long a call, a multiply-accumulate and a
+byte in, out and of weights, which depends on its sort and precision. At another place (more threads, slower cores) it
+takes a share of that, and a little more for waking threads. After one profiled run the kernels' measured times stand
+in for the predicted ones.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class CostModel:
 
     def _unplaced(self, classes: list[str], times_us: Array, place: Place) -> Array:
         share, extra_us = self._shares(classes, place)
-        return np.maximum(times_us - extra_us, times_us * 0.1) / share
+        unplaced: Array = np.maximum(times_us - extra_us, times_us * 0.1) / share
+        return unplaced
 
     def _shares(self, classes: list[str], place: Place) -> tuple[Array, Array]:
         known = {name: self.rates.placed(self.engine, name, place) for name in set(classes)}

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from edge_sdk.graph.kernels import FusedGroup
 from edge_sdk.graph.view import Graph, Op
 
-__all__ = ["CLASSES", "FEATURES", "Work", "class_by", "class_of", "conv_sort", "gemm_sort", "padded_macs", "sort_of", "works_of"]
+__all__ = [
+    "CLASSES",
+    "FEATURES",
+    "Work",
+    "class_by",
+    "class_of",
+    "conv_sort",
+    "gemm_sort",
+    "padded_macs",
+    "sort_of",
+    "works_of",
+]
 
 _TRANSCENDENTAL = frozenset({"Erf", "Exp", "Log", "Pow", "Sin", "Cos", "Tan", "Mish", "Softplus"})
 _SIGMOIDS = frozenset({"Sigmoid", "Tanh", "QuickGelu", "Gelu", "FastGelu", "BiasGelu", "LOGISTIC", "TANH", "GELU"})
@@ -77,7 +88,8 @@ def class_by(sort: str, precision: str, products: bool, rows: int | None) -> str
 
 
 def conv_sort(kernel: Sequence[int], stride: int, into: int, out: int, group: int, block: int) -> str:
-    """The sort of a convolution: kernel sizes, stride, channels in and out of all groups, and the engine's channel block."""
+    """The sort of a convolution: kernel sizes, stride, channels in and out of all groups, and the engine's channel
+    block."""
     if group > 1 and into == group:
         return "depthwise_conv" if len(kernel) > 1 or not block else "depthwise_plain"
     if len(kernel) < 2 or group > 1:

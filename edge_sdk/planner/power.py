@@ -15,8 +15,8 @@ from edge_sdk.planner.plans import Placement
 __all__ = ["energy_mj", "placement_watts"]
 
 _WATTS_PER_RANK_GHZ = 0.0065
-"""Chosen so that published figures are met within a factor of two: a Cortex-A53 at 1.4 GHz 0.2 W, a Cortex-A76 at 2.4 GHz
-1.5 W a core."""
+"""Chosen so that published figures are met within a factor of two: a Cortex-A53 at 1.4 GHz 0.2 W, a Cortex-A76 at 2.4
+GHz 1.5 W a core."""
 _USUAL_RANK, _USUAL_GHZ = 70, 1.8
 _BASE_WATTS = 0.5
 """Of memory and chip, beside the cores, while a request runs."""

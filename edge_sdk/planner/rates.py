@@ -8,8 +8,9 @@ They are one flat table of numbers, as `Device.rates` and a profile's `rates` ho
     ENGINE.request_us, ENGINE.channel_block, ENGINE.spread
 
 The first give the time of a kernel on one thread of the fastest cluster (a MB has 10⁶ bytes, a MMAC 10⁶ multiply-
-accumulates). The second turn it into the time on N threads of a cluster: `share` times it, and `us` microseconds more for
-each kernel; `probe_ms` is the pace they are told at. The engine "any" stands for all engines without rates of their own.
+accumulates). The second turn it into the time on N threads of a cluster: `share` times it, and `us` microseconds more
+for each kernel; `probe_ms` is the pace they are told at. The engine "any" stands for all engines without rates of their
+own.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Rates:
         return times
 
     def placed(self, engine: str, kernel_class: str, place: Place) -> tuple[float, float]:
-        """Share and microseconds that turn a kernel's time on one thread of the fastest cluster into that at a place."""
+        """Share and microseconds that turn a kernel's time on one thread of the fastest cluster into that at a
+        place."""
         key = engine, kernel_class, place
         if key not in self._placed:
             self._placed[key] = self._place(engine, kernel_class, place)
@@ -110,7 +112,8 @@ class Rates:
         share, extra_us = self._on_cluster(engine, kernel_class, first, place.threads)
         slowest = max((self._on_cluster(engine, kernel_class, c, 1)[0] for c in place.clusters), default=1.0)
         fastest = self._on_cluster(engine, kernel_class, first, 1)[0]
-        return share * slowest / fastest, extra_us
+        # N threads take an Nth of the time at best: what calibration saw beyond that was another process's doing.
+        return max(share, 1 / place.threads) * slowest / fastest, extra_us
 
     def place_of(self, placement: Placement | int | None) -> Place:
         """The place that a placement means here; None for threads: as many as CPUs; a number: threads on all CPUs."""
@@ -158,7 +161,8 @@ class Rates:
     def _beyond(
         self, engine: str, kernel_class: str, cluster: str, threads: int, known: list[int]
     ) -> tuple[float, float]:
-        """More threads than the cluster has CPUs, the others on slower clusters: as from one thread to the most known."""
+        """More threads than the cluster has CPUs, the others on slower clusters: as from one thread to the most
+        known."""
         most = known[-1]
         share, extra_us = self._point(engine, kernel_class, cluster, most)
         exponent = THREAD_EXPONENT

@@ -1,7 +1,8 @@
-"""Rates of a device that is not here, derived from its cores: what they do in a clock cycle, and how fast they are clocked.
+"""Rates of a device that is not here, derived from its cores: what they do in a clock cycle, and how fast they are
+clocked.
 
-The figures (`rates_cores.json`) are fitted to latencies that another engine's authors publish for many boards. Ranks and
-ratios carry over to the engines here; absolute times are estimates.
+The figures (`rates_cores.json`) are fitted to latencies that another engine's authors publish for many boards. Ranks
+and ratios carry over to the engines here; absolute times are estimates.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class CoreFigures(msgspec.Struct, frozen=True):
     """The figures that rates are derived from.
 
     Attributes:
-        classes: class of instruction sets ("neon", "fp16", "avx2", …) to figures of its reference core: "float.SORT" and
-            "int8.SORT" in multiply-accumulates a cycle, "bytes" a cycle that light kernels move.
+        classes: class of instruction sets ("neon", "fp16", "avx2", …) to figures of its reference core: "float.SORT"
+            and "int8.SORT" in multiply-accumulates a cycle, "bytes" a cycle that light kernels move.
         cores: speed of a core at one clock beside the reference core of its class.
         threads: class of kernels to the exponent e with which N threads take N to the power of minus e of the time;
             "crowding" and "crowding.MAKER": how much longer they take for each thread beside the first, whatever their
@@ -84,7 +85,8 @@ def core_class(device: Device) -> str:
 
 
 def core_speed(core: str | None, group: str, figures: CoreFigures) -> float:
-    """Speed of a core at one clock beside the reference of its class; by its rank among designs where nobody measured."""
+    """Speed of a core at one clock beside the reference of its class; by its rank among designs where nobody
+    measured."""
     if core in figures.cores:
         return figures.cores[core]
     found, reference = design(core), design(_REFERENCE.get(group))
@@ -150,4 +152,3 @@ def _channel_block(device: Device) -> float:
     from edge_sdk.planner.calibration import channel_block
 
     return float(channel_block(device))
-

@@ -34,6 +34,8 @@ CLOSE = 1.35
 """Other placements of a way are measured when its default placement was within this factor of the winner."""
 HOPELESS = 1.5
 """A candidate is not measured when the least it is predicted to take is this many times the incumbent's most."""
+MISLED = 2.0
+"""A prediction that is off by more than this factor is not believed."""
 FIRST_SHARE = 0.2
 MIN_SHARE = 0.05
 
@@ -213,9 +215,16 @@ class Tournament:
             self._duel(place, left_s / (len(waiting) - turn))
 
     def _hopeless(self, candidate: Candidate) -> float | None:
+        """How many times the incumbent's latency a candidate is predicted to take, where that rules it out.
+
+        Placements of one way are always measured: how threads scale changes with what else runs. And a prediction that
+        was wrong about the incumbent rules nobody out.
+        """
         best = self.table[self._seated().place]
         own, others = candidate.predicted, best.predicted
-        if own is None or others is None or own.low_ms is None or others.high_ms is None:
+        if own is None or others is None or own.low_ms is None or others.high_ms is None or candidate.way == best.way:
+            return None
+        if best.measured is None or not 1 / MISLED <= best.measured.latency_ms / others.latency_ms <= MISLED:
             return None
         price = self._price(self.table.index(candidate)) / self._price(self._seated().place)
         if own.low_ms * price <= others.high_ms * HOPELESS:

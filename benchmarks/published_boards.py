@@ -1,0 +1,458 @@
+"""Predicted beside published: CPU latencies of twelve boards, each predicted without its board and without its network.
+
+    python benchmarks/published_boards.py [--json] [--write]
+
+For each board and each network, rates are fitted to the other boards' figures of the other networks (a network's float
+and int8 forms are held out together), and predict that board's figures of that network: all its thread counts and
+clusters. Per board, the rank correlation of what was predicted with what was published stands beside that of MACs ×
+int8 factor ÷ threads^0.8. `--write` fits to everything and writes the figures that the package ships.
+
+The fit is a least-squares one in the logarithm of latency, drawn in to what is known without the figures: the order of
+core designs, and that four bytes are computed with as fast as one float where nothing says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from edge_sdk.device import load_profile
+from edge_sdk.device.cpu_cores import design
+from edge_sdk.device.facts import Device
+from edge_sdk.planner import rates_cores
+from edge_sdk.planner.cost_work import Work, class_of, conv_sort
+from edge_sdk.planner.plans import Placement
+from edge_sdk.planner.rates import ANY, Rates
+from edge_sdk.planner.rates_cores import CoreFigures, core_class, derived_rates, maker
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "assets" / "published_cpu_latency.json"
+PROFILES = {"raspberry-pi-zero-2w": "raspberry-pi-zero-2-w"}
+INT8_FACTOR = 0.5
+THREAD_EXPONENT = 0.8
+SORTS = ("conv", "conv_strided", "conv_1x1", "depthwise_conv")
+PRIOR = {
+    "neon": {"1x1": 3.0, "winograd": 2.5, "strided": 0.7, "depthwise": 0.3, "int8": 1.3, "winograd int8": 1.5},
+    "fp16": {"1x1": 12.0, "winograd": 2.5, "strided": 0.7, "depthwise": 0.3, "int8": 1.3, "winograd int8": 1.5},
+}
+"""What the fit starts from, in products a cycle for 1×1 and in ratios to that: four lanes of NEON and four times as
+many halves, three quarters of them in use; 3×3 by Winograd's way takes 2.25 to 5 times fewer products; gathering
+strided pictures takes time; depthwise kernels load as much as they compute; int8 products are a little faster."""
+GROUPS = tuple(PRIOR)
+OFF = 0.15
+"""How far published figures of one kind scatter, in the logarithm."""
+DRAWN_IN = OFF / 0.4
+"""Weight of the start: a figure may well be half as much again, a published latency is off by `OFF`."""
+BYTES_A_CYCLE = 3.0
+THREADED_PRIOR = {"products": 0.8, "products_int8": 0.8, "depthwise": 0.7, "stream": 0.5, "light": 0.5}
+CROWDING = 0.05
+THREADED = tuple(THREADED_PRIOR)
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+STEPS = 40
+# Not published for these boards: figures of the same processor from calibrations here and from data sheets.
+X86 = {
+    "sse": {"float.conv": 6.0, "float.conv_1x1": 5.0, "float.depthwise_conv": 1.0, "int8.conv": 6.0, "int8.conv_1x1":
+            5.0, "int8.depthwise_conv": 1.0, "bytes": 3.0},
+    "avx2": {"float.conv": 13.0, "float.conv_1x1": 13.0, "float.depthwise_conv": 3.0, "int8.conv": 16.0,
+             "int8.conv_1x1": 18.0, "int8.depthwise_conv": 3.0, "bytes": 4.0},
+    "avx512": {"float.conv": 18.0, "float.conv_1x1": 20.0, "float.depthwise_conv": 4.0, "int8.conv": 24.0,
+               "int8.conv_1x1": 28.0, "int8.depthwise_conv": 4.0, "bytes": 4.0},
+}  # fmt: skip
+
+
+ABOUT = (
+    "Multiply-accumulates a clock cycle of one core, by instruction sets and sort of kernel; cores beside the reference"
+    " core of their class. Fitted by benchmarks/published_boards.py to the CPU latencies that Tencent/ncnn publishes"
+    " (BSD-3-Clause); x86 from calibrations and data sheets."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One published figure."""
+
+    board: str
+    network: str
+    int8: bool
+    threads: int
+    cores: str
+    latency_ms: float
+    gmacs: float
+
+
+def cases() -> list[Case]:
+    """All of them."""
+    published = json.loads(PUBLISHED.read_text())
+    found = []
+    for board, entry in published["boards"].items():
+        for run in entry["runs"]:
+            for name, latency in run["latency_ms"].items():
+                network = name.removesuffix("_int8")
+                gmacs = published["macs"][network] / 1e9
+                found.append(Case(board, network, name != network, run["threads"], run["cores"], latency["min"], gmacs))
+    return found
+
+
+def rule(case: Case) -> float:
+    """MACs × int8 factor ÷ threads^0.8."""
+    return case.gmacs * (INT8_FACTOR if case.int8 else 1.0) / case.threads**THREAD_EXPONENT
+
+
+# --- the four networks ---
+
+
+def layers(network: str) -> list[Work]:
+    """The kernels of a published network for pictures of 224×224, one byte a number."""
+    if network == "mobilenet":
+        return _mobilenet()
+    if network == "mobilenet_v2":
+        return _mobilenet_v2()
+    return _resnet18() if network == "resnet18" else _vgg16()
+
+
+def _conv(size: int, into: int, out: int, kernel: int, stride: int = 1, group: int = 1) -> Work:
+    after = size // stride
+    weights = out * (into // group) * kernel * kernel
+    sort = conv_sort((kernel, kernel), stride, max(16, into), out, group, 0)
+    moved = float(size * size * into), float(after * after * out), float(weights)
+    return Work(sort, "", float(after * after * weights), *moved)
+
+
+def _light(size: int, channels: int, reads: int = 2, stride: int = 1) -> Work:
+    """A sum of two pictures, or a pooling of one."""
+    after = size // stride
+    return Work("arithmetic", "", 0.0, float(reads * size * size * channels), float(after * after * channels), 0.0)
+
+
+def _mobilenet() -> list[Work]:
+    found, size, into = [_conv(224, 3, 32, 3, 2)], 112, 32
+    for out, stride in (
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ):
+        found += [_conv(size, into, into, 3, stride, into), _conv(size // stride, into, out, 1)]
+        size, into = size // stride, out
+    return [*found, _conv(1, 1024, 1000, 1)]
+
+
+def _mobilenet_v2() -> list[Work]:
+    found, size, into = [_conv(224, 3, 32, 3, 2)], 112, 32
+    for wider, out, count, first in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                                     (6, 160, 3, 2), (6, 320, 1, 1)):  # fmt: skip
+        for number in range(count):
+            stride = first if number == 0 else 1
+            wide = into * wider
+            found += [_conv(size, into, wide, 1)] if wider > 1 else []
+            found += [_conv(size, wide, wide, 3, stride, wide), _conv(size // stride, wide, out, 1)]
+            size = size // stride
+            found += [_light(size, out)] if number else []
+            into = out
+    return [*found, _conv(7, 320, 1280, 1), _conv(1, 1280, 1000, 1)]
+
+
+def _resnet18() -> list[Work]:
+    found, size, into = [_conv(224, 3, 64, 7, 2), _light(112, 64, 1, 2)], 56, 64
+    for out, first in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        found += [_conv(size, into, out, 3, first), _conv(size // first, out, out, 3)]
+        found += [_conv(size, into, out, 1, first)] if first > 1 else []
+        size, into = size // first, out
+        found += [*[_conv(size, out, out, 3)] * 2, *[_light(size, out)] * 2]
+    return [*found, _conv(1, 512, 1000, 1)]
+
+
+def _vgg16() -> list[Work]:
+    found, size, into = [], 224, 3
+    for out, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            found.append(_conv(size, into, out, 3))
+            into = out
+        found.append(_light(size, out, 1, 2))
+        size //= 2
+    return [*found, _conv(1, 7 * 7 * 512, 4096, 1), _conv(1, 4096, 4096, 1), _conv(1, 4096, 1000, 1)]
+
+
+# --- predicting and fitting ---
+
+
+@lru_cache(maxsize=64)
+def device(board: str) -> Device:
+    """The board as its profile tells."""
+    return load_profile(PROFILES.get(board, board)).device()
+
+
+def predicted_ms(case: Case, figures: CoreFigures) -> float:
+    """What rates derived from the figures say."""
+    board = device(case.board)
+    values = derived_rates(board, figures)
+    assert values is not None, case.board
+    rates, works = _rates(board, values), _works(case)
+    place = rates.place_of(Placement(cpus=_cpus(board, case.cores), threads=case.threads))
+    shares = np.array([rates.placed(ANY, class_of(work), place) for work in works])
+    return float((rates.kernels_us(ANY, works) * shares[:, 0] + shares[:, 1]).sum()) / 1e3
+
+
+def _rates(board: Device, values: dict[str, float]) -> Rates:
+    return Rates("derived", values, {c.id: c.cpus for c in board.clusters}, board.usable_cpus)
+
+
+def _works(case: Case) -> list[Work]:
+    """The kernels in the precision that the published engine computes in: 16-bit floats where cores can."""
+    if case.int8:
+        precision, size = "int8", 1
+    else:
+        precision, size = ("float16", 2) if core_class(device(case.board)) == "fp16" else ("float32", 4)
+    return [
+        Work(w.sort, precision, w.macs, w.input_bytes * size, w.output_bytes * size, w.parameter_bytes * size)
+        for w in layers(case.network)
+    ]
+
+
+def _cpus(board: Device, cores: str) -> tuple[int, ...] | None:
+    if cores == "all":
+        return None
+    chosen = [c for c in board.clusters if (c.role == "little") == (cores == "little")]
+    return tuple(cpu for cluster in chosen for cpu in cluster.cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each figure stands among the numbers that are fitted.
+
+    Attributes:
+        cores: whose speeds are fitted.
+        makers: whose chips' memory is fitted.
+    """
+
+    cores: tuple[str, ...]
+    makers: tuple[str, ...]
+
+    def speed(self, group: str, precision: str, sort: str) -> int:
+        """Products a cycle."""
+        return (GROUPS.index(group) * 2 + ("float", "int8").index(precision)) * len(SORTS) + SORTS.index(sort)
+
+    def bytes(self, group: str) -> int:
+        """Bytes a cycle."""
+        return 4 * len(SORTS) + GROUPS.index(group)
+
+    def threads(self, kernels: str) -> int:
+        """Exponent of a class of kernels."""
+        return 4 * len(SORTS) + 2 + THREADED.index(kernels)
+
+    def core(self, name: str) -> int:
+        """Speed of a core."""
+        return 4 * len(SORTS) + 2 + len(THREADED) + self.cores.index(name)
+
+    def crowding(self, name: str) -> int:
+        """Longer for each thread beside the first."""
+        return 4 * len(SORTS) + 2 + len(THREADED) + len(self.cores) + self.makers.index(name)
+
+    def start(self) -> Numbers:
+        """Logarithms of what is known without any figure."""
+        values = [value for group in PRIOR.values() for value in group.values()]
+        values += [BYTES_A_CYCLE] * 2 + [THREADED_PRIOR[name] for name in THREADED]
+        for core in self.cores:
+            reference = "cortex-a76" if {"fp16", "dotprod"} <= set(design(core).isa) else "cortex-a72"
+            values.append(design(core).rank / design(reference).rank)
+        return np.log(np.array([*values, *[CROWDING] * len(self.makers)]))
+
+    def numbers(self, parameters: Numbers) -> Numbers:
+        """What the parameters stand for: the ratios multiplied out."""
+        logs, each = [], len(next(iter(PRIOR.values())))
+        for start in range(0, each * len(PRIOR), each):
+            one, winograd, strided, depthwise, int8, winograd8 = parameters[start : start + each]
+            logs += [one + winograd, one + strided, one, one + depthwise]
+            logs += [one + int8 + winograd8, one + int8 + strided, one + int8, one + int8 + depthwise]
+        return np.exp(np.concatenate([logs, parameters[each * len(PRIOR) :]]))
+
+    def figures(self, parameters: Numbers) -> CoreFigures:
+        """The numbers by name."""
+        values = self.numbers(parameters)
+        classes = {
+            group: {
+                **{
+                    f"{p}.{sort}": float(values[self.speed(group, p, sort)])
+                    for p in ("float", "int8")
+                    for sort in SORTS
+                },
+                "bytes": float(values[self.bytes(group)]),
+            }
+            for group in GROUPS
+        }
+        threads = {name: float(values[self.threads(name)]) for name in THREADED}
+        crowding = {f"crowding.{name}": float(values[self.crowding(name)]) for name in self.makers}
+        threads |= {"crowding": float(np.median(list(crowding.values())))} | crowding
+        return CoreFigures(classes, {name: float(values[self.core(name)]) for name in self.cores}, threads)
+
+
+class Fit:
+    """The same as `predicted_ms`, for all cases at once.
+
+    Args:
+        known: what to fit to.
+    """
+
+    def __init__(self, known: Sequence[Case]) -> None:
+        boards = [device(board) for board in sorted({case.board for case in known})]
+        self.layout = Layout(
+            tuple(sorted({cluster.core for board in boards for cluster in board.clusters if cluster.core})),
+            tuple(sorted({maker(board) for board in boards})),
+        )
+        self.wanted = np.log([case.latency_ms for case in known])
+        rows = [(number, *row) for number, case in enumerate(known) for row in _rows(case, self.layout)]
+        self.case, self.speed, self.byte, self.thread = (np.array([row[k] for row in rows]) for k in range(4))
+        self.macs, self.bytes, self.cycles = (np.array([row[k] for row in rows]) for k in range(4, 7))
+        self.threads = np.log([case.threads for case in known])[self.case]
+        slowest = [_slowest(case) for case in known]
+        self.core = np.array([self.layout.core(name) for name, _ in slowest])
+        self.mhz = np.array([mhz for _, mhz in slowest])
+        self.crowding = np.array([self.layout.crowding(maker(device(case.board))) for case in known])
+        self.others = np.array([case.threads - 1 for case in known])
+
+    def error(self, parameters: Numbers) -> Numbers:
+        """Log of predicted over published."""
+        values = self.layout.numbers(parameters)
+        cycles = self.macs / values[self.speed] + self.bytes / values[self.byte] + self.cycles
+        cycles = cycles * np.exp(-values[self.thread] * self.threads)
+        total = np.bincount(self.case, cycles, len(self.wanted)) / values[self.core] / self.mhz / 1e3
+        return np.log(total * (1 + values[self.crowding] * self.others)) - self.wanted
+
+    def solved(self) -> CoreFigures:
+        """Figures by least squares in log latency, far-off cases with less weight, drawn in to the start."""
+        start = self.layout.start()
+        found = start.copy()
+        for _ in range(STEPS):
+            off = self.error(found)
+            weights = 1 / np.sqrt(np.maximum(np.abs(off) / OFF, 1.0))
+            slopes = np.stack([self.error(found + 1e-5 * unit) for unit in np.eye(len(found))], axis=1) - off[:, None]
+            matrix = np.vstack([slopes / 1e-5 * weights[:, None], DRAWN_IN * np.eye(len(found))])
+            move = np.linalg.lstsq(matrix, np.concatenate([off * weights, DRAWN_IN * (found - start)]), rcond=None)[0]
+            found = found - np.clip(move, -0.5, 0.5)
+        return self.layout.figures(found)
+
+
+def _rows(case: Case, layout: Layout) -> list[tuple[int, int, int, float, float, float]]:
+    """Kernels of a kind together: where their figures stand, products, bytes moved, other cycles."""
+    group = core_class(device(case.board))
+    sums: dict[tuple[int, int, int], list[float]] = {}
+    for work in _works(case):
+        key = (
+            layout.speed(group, "int8" if case.int8 else "float", work.sort if work.macs else SORTS[0]),
+            layout.bytes(group),
+            layout.threads(class_of(work)),
+        )
+        row = sums.setdefault(key, [0.0, 0.0, 0.0])
+        row[0] += work.macs
+        row[1] += work.input_bytes + work.output_bytes + work.parameter_bytes
+        row[2] += rates_cores.CALL_CYCLES
+    return [(*key, *row) for key, row in sums.items()]  # type: ignore[misc]
+
+
+def _slowest(case: Case) -> tuple[str, float]:
+    board = device(case.board)
+    place = _rates(board, {}).place_of(Placement(cpus=_cpus(board, case.cores), threads=case.threads))
+    chosen = [c for c in board.clusters if c.id in place.clusters]
+    slowest = min(chosen, key=lambda c: design(c.core).rank * (c.max_mhz or 1))
+    return slowest.core, float(slowest.max_mhz)
+
+
+def compared() -> dict[str, Any]:
+    """Part (c) of the prediction benchmark."""
+    every = cases()
+    rows = []
+    for board in dict.fromkeys(case.board for case in every):
+        own = [case for case in every if case.board == board]
+        others = [case for case in every if case.board != board]
+        new_board = Fit(others).solved()
+        strict = {
+            network: Fit([case for case in others if case.network != network]).solved()
+            for network in dict.fromkeys(case.network for case in own)
+        }
+        truth = [case.latency_ms for case in own]
+        rows.append(
+            {
+                "board": board,
+                "cases": len(own),
+                "ours": _ranks([predicted_ms(case, strict[case.network]) for case in own], truth),
+                "ours_networks_known": _ranks([predicted_ms(case, new_board) for case in own], truth),
+                "rule": _ranks([rule(case) for case in own], truth),
+            }
+        )
+    return {
+        "boards": rows,
+        "boards_better": sum(row["ours"] > row["rule"] for row in rows),
+        "boards_better_networks_known": sum(row["ours_networks_known"] > row["rule"] for row in rows),
+        "ours_mean": statistics.fmean(row["ours"] for row in rows),
+        "rule_mean": statistics.fmean(row["rule"] for row in rows),
+    }
+
+
+def _ranks(first: Sequence[float], second: Sequence[float]) -> float:
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def write(figures: CoreFigures) -> None:
+    """Writes the package's figures."""
+
+    def rounded(table: Any) -> Any:
+        if isinstance(table, dict):
+            return {key: rounded(value) for key, value in sorted(table.items())}
+        return float(f"{table:.3g}")
+
+    vnni = {
+        f"{group} vnni": {k: v * (3.0 if k.startswith("int8.") else 1.0) for k, v in table.items()}
+        for group, table in X86.items()
+        if group != "sse"
+    }
+    content = {
+        "about": ABOUT,
+        "classes": rounded(figures.classes | X86 | vnni),
+        "cores": rounded(figures.cores),
+        "threads": rounded(figures.threads),
+    }
+    Path(rates_cores.__file__).with_name("rates_cores.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--write", action="store_true", help="fit to everything and write the package's figures")
+    arguments = parser.parse_args()
+    result = compared()
+    if arguments.write:
+        write(Fit(cases()).solved())
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+    else:
+        for row in result["boards"]:
+            print(
+                f"{row['board']:<24}{row['cases']:>4} cases   ours {row['ours']:.3f}   rule {row['rule']:.3f}"
+                f"   networks known {row['ours_networks_known']:.3f}"
+            )
+        print(
+            f"better on {result['boards_better']} of {len(result['boards'])};"
+            f" where the networks are known on {result['boards_better_networks_known']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
