@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.compress.onnx_files import needed, quiet, save
+from edge_sdk.compress.onnx_files import save
 from edge_sdk.compress.picking import spread
+from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 from edge_sdk.tensors import Array
 
@@ -59,8 +60,7 @@ def activation_ranges(model: Any, method: str, feeds: Sequence[Mapping[str, Arra
                 calibrator.collect_data(_Reader(samples[first : first + _AT_ONCE]))
             return calibrator.compute_data()
         except Exception as error:  # noqa: BLE001 - the engine and the calibrators raise classes of many kinds
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CompressionError(f"{method} calibration failed: {reason}") from None
+            raise CompressionError(f"{method} calibration failed: {one_line(error)}") from None
 
 
 class _Reader:

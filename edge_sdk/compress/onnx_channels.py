@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import attribute, initializers, needed, read_by
+from edge_sdk.compress.onnx_graphs import attribute, initializers, read_by
 from edge_sdk.compress.onnx_units import Channels, Cut, Producer, Reader
+from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
 
 __all__ = ["trace"]

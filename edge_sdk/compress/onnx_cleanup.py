@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.compress.onnx_files import differences, load, name_nodes, needed, quiet, run_samples
+from edge_sdk.compress.onnx_files import load
+from edge_sdk.compress.onnx_graphs import copied, name_nodes
+from edge_sdk.compress.onnx_running import differences, run_samples
 from edge_sdk.compress.picking import spread
+from edge_sdk.compress.tools import needed, quiet
 from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import CompressionError
 from edge_sdk.formats import open_model
@@ -68,10 +71,10 @@ def clean(source: Path, feeds: Sequence[Mapping[str, Array]]) -> Cleaned:
     before = len(model.graph.node)
     try:
         with quiet():
-            slimmed = slim.slim(_copied(model))
+            slimmed = slim.slim(copied(model))
             if len(slimmed.graph.node) > before:
                 # Products of more than two dimensions as Gemm need a Reshape before and one after.
-                slimmed = slim.slim(_copied(model), skip_fusion_patterns=["FusionGemm"])
+                slimmed = slim.slim(copied(model), skip_fusion_patterns=["FusionGemm"])
         name_nodes(slimmed)
         slimmed.ir_version = max(slimmed.ir_version, model.ir_version)
         difference = same_results(wanted, slimmed, samples)
@@ -128,12 +131,6 @@ def _same_signature(one: Any, other: Any) -> bool:
         return [entry.name for entry in model.graph.input], [entry.name for entry in model.graph.output]
 
     return names(one) == names(other)
-
-
-def _copied(model: Any) -> Any:
-    copy = type(model)()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _version(package: str) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import attribute, initializers, needed, run_samples, tapped
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, tapped
+from edge_sdk.compress.onnx_running import run_samples
+from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
 
 __all__ = ["equalisable", "equalise"]
@@ -61,8 +63,7 @@ def equalise(model: Any, samples: Sequence[Mapping[str, Array]]) -> tuple[Any, i
         samples: calibration data.
     """
     numpy_helper = needed("onnx").numpy_helper
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     pairs = equalisable(copy)
     if not pairs:
         return copy, 0

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from edge_sdk.compress.onnx_files import attribute, initializers, needed, quiet
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers
+from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 
 __all__ = ["QUANTISED_OPS", "glue_layers", "quantisable", "static_int8", "stem_layers", "tail_layers"]
@@ -47,8 +48,7 @@ def static_int8(model: Any, ranges: Any, float_nodes: Collection[str] = ()) -> A
     quantizer = needed("onnxruntime.quantization.qdq_quantizer")
     kinds = needed("onnxruntime.quantization").QuantType
     left_out = [*float_nodes, *tail_layers(model), *glue_layers(model)]
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     try:
         with quiet():
             made = quantizer.QDQQuantizer(
@@ -56,8 +56,7 @@ def static_int8(model: Any, ranges: Any, float_nodes: Collection[str] = ()) -> A
             )
             quantised = made.quantize_model()
     except Exception as error:  # noqa: BLE001 - the quantizer has no error class of its own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CompressionError(f"static int8 failed: {reason}") from None
+        raise CompressionError(f"static int8 failed: {one_line(error)}") from None
     return _with_float_scores(quantised, set(left_out))
 
 

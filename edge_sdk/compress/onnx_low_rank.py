@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import attribute, initializers, needed, run_samples, tapped
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, tapped
 from edge_sdk.compress.onnx_prepare import inferred
+from edge_sdk.compress.onnx_running import run_samples
+from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
 
 __all__ = ["Factored", "factor", "factorable", "with_rank"]
@@ -115,8 +117,7 @@ def with_rank(model: Any, factored: Sequence[Factored], most_lost: float) -> tup
         factored: of `factor`.
         most_lost: share of the power of each layer's output that may be lost.
     """
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     nodes = {node.name: node for node in copy.graph.node}
     ranks: dict[str, int] = {}
     replaced: dict[str, list[Any]] = {}
@@ -186,13 +187,11 @@ def _two(model: Any, node: Any, left: Array, right: Array) -> list[Any]:
         held = np.ascontiguousarray(array, dtype=np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(held, name))
     between = f"{node.output[0]}/narrow"
-    first = onnx.NodeProto()
-    first.CopyFrom(node)
+    first = copied(node)
     first.name = f"{node.name}/left"
     first.input[:] = [node.input[0], names[0]]
     first.output[:] = [between]
-    second = onnx.NodeProto()
-    second.CopyFrom(node)
+    second = copied(node)
     second.input[:] = [between, names[1], *node.input[2:]]
     if node.op_type == "Gemm":
         for part in (first, second):

@@ -12,9 +12,10 @@ from edge_sdk.compress.data import Data
 from edge_sdk.compress.guard import Guard
 from edge_sdk.compress.making import Made, kind_of, share_of
 from edge_sdk.compress.onnx_cleanup import Cleaned, clean, trial_feeds
-from edge_sdk.compress.onnx_files import run_samples, save
+from edge_sdk.compress.onnx_files import save
 from edge_sdk.compress.onnx_int8_ways import Int8Trial, best_static_int8, mixed_int8
 from edge_sdk.compress.onnx_prepare import prepare
+from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.onnx_shaping import best_low_rank, best_pruned, faster_with_zeros
 from edge_sdk.compress.onnx_weights import dynamic_int8, float16, int4_weights
 from edge_sdk.errors import CompressionError

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.compress.onnx_cleanup import same_results
-from edge_sdk.compress.onnx_files import initializers, name_nodes, needed, opset, quiet, run_samples, save
+from edge_sdk.compress.onnx_files import save
+from edge_sdk.compress.onnx_graphs import copied, initializers, name_nodes, opset
+from edge_sdk.compress.onnx_running import run_samples
+from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 from edge_sdk.tensors import Array
 
@@ -65,7 +68,7 @@ def _raised(model: Any, wanted: Sequence[Mapping[str, Array]], samples: Sequence
         except CompressionError as error:
             last = str(error)
         except Exception as error:  # noqa: BLE001 - the converter raises RuntimeError and worse for what it cannot do
-            last = " ".join(str(error).split())[:200]
+            last = one_line(error)
         else:
             return raised
     raise CompressionError(
@@ -80,8 +83,7 @@ def _with_upsample_replaced(model: Any) -> Any:
         return model
     fusions = needed("onnxruntime.quantization.fusions")
     wrapper = needed("onnxruntime.quantization.onnx_model")
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     with quiet():
         fusions.ReplaceUpsampleWithResize(wrapper.ONNXModel(copy), opset(copy)).apply()
     return needed("onnx").version_converter.convert_version(copy, 11)

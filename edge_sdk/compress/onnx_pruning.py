@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.compress.onnx_channels import trace
-from edge_sdk.compress.onnx_files import initializers, needed, run_samples, tapped
+from edge_sdk.compress.onnx_graphs import copied, initializers, tapped
 from edge_sdk.compress.onnx_prepare import inferred
+from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.onnx_units import Channels
+from edge_sdk.compress.tools import needed
 from edge_sdk.errors import CompressionError
 from edge_sdk.tensors import Array
 
@@ -141,8 +143,7 @@ def _by_activation(model: Any, channels: Channels, samples: Sequence[Mapping[str
 def _applied(model: Any, channels: Channels, kept: frozenset[int]) -> Any:
     """The model with all weights cut down to the kept roots."""
     onnx = needed("onnx")
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     weights = initializers(copy)
     nodes = {node.name: node for node in copy.graph.node}
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import attribute, initializers, needed, run_samples, tapped
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, tapped
 from edge_sdk.compress.onnx_pruning import Pruned
 from edge_sdk.compress.onnx_rows import LayerRows
+from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.onnx_units import Reader
 from edge_sdk.compress.picking import spread
+from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
 
 __all__ = ["reconstruct"]
@@ -39,8 +41,7 @@ def reconstruct(pruned: Pruned, source: Any, samples: Sequence[Mapping[str, Arra
     Raises:
         CompressionError: a model fails on the samples.
     """
-    model = type(pruned.model)()
-    model.CopyFrom(pruned.model)
+    model = copied(pruned.model)
     weights = initializers(model)
     solved = 0
     for reader in pruned.channels.readers:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import attribute
+from edge_sdk.compress.onnx_graphs import attribute
 from edge_sdk.tensors import Array
 
 __all__ = ["LayerRows"]

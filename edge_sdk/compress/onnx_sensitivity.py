@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import needed, run_samples
+from edge_sdk.compress.onnx_graphs import copied
+from edge_sdk.compress.onnx_running import run_samples
+from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
 
 __all__ = ["local_errors"]
@@ -58,8 +60,7 @@ def _joined(model: Any, quantised: Any) -> tuple[Any, dict[str, tuple[str, bool]
     weights = {weight.name for weight in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
+        twin = copied(node)
         twin.name = _PREFIX + node.name
         twin.input[:] = [_PREFIX + name if name in floats or name in weights else name for name in node.input]
         twin.output[:] = [_PREFIX + name if name else "" for name in node.output]
@@ -67,8 +68,7 @@ def _joined(model: Any, quantised: Any) -> tuple[Any, dict[str, tuple[str, bool]
     compared: dict[str, tuple[str, bool]] = {}
     rounding = {"QuantizeLinear", "DequantizeLinear"}
     for node in quantised.graph.node:
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
+        twin = copied(node)
         # Real numbers come from the float model wherever it has them.
         twin.input[:] = [_PREFIX + name if name in floats else name for name in node.input]
         nodes.append(twin)

@@ -8,10 +8,11 @@ from typing import Any
 
 from edge_sdk.compress.data import Data
 from edge_sdk.compress.guard import Guard, Verdict
-from edge_sdk.compress.onnx_files import save, session
+from edge_sdk.compress.onnx_files import save
 from edge_sdk.compress.onnx_low_rank import factor, with_rank
 from edge_sdk.compress.onnx_pruning import CRITERIA, prune
 from edge_sdk.compress.onnx_reconstruction import reconstruct
+from edge_sdk.compress.onnx_running import session
 from edge_sdk.compress.onnx_sparsity import with_zeros
 from edge_sdk.compress.picking import spread
 from edge_sdk.compress.searching import better, quick_guard

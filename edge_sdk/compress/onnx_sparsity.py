@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import initializers, needed
+from edge_sdk.compress.onnx_graphs import copied, initializers
 from edge_sdk.compress.onnx_int8 import quantisable
+from edge_sdk.compress.tools import needed
 
 __all__ = ["with_zeros"]
 
@@ -20,8 +21,7 @@ def with_zeros(model: Any, share: float) -> Any:
         share: 0 to 1.
     """
     numpy_helper = needed("onnx").numpy_helper
-    copy = type(model)()
-    copy.CopyFrom(model)
+    copy = copied(model)
     weights = initializers(copy)
     for name in {node.input[1] for node in quantisable(copy)}:
         array = numpy_helper.to_array(weights[name]).copy()

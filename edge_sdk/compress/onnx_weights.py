@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from edge_sdk.compress.onnx_files import attribute, initializers, inner_graphs, needed, quiet, sort_nodes
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, inner_graphs, sort_nodes
+from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 
 __all__ = ["SMALLEST_SHARE", "dynamic_int8", "float16", "int4_weights", "weight_share"]
@@ -33,7 +34,7 @@ def float16(model: Any) -> tuple[Any, dict[str, str]]:
     onnx = needed("onnx")
     if not any(weight.data_type == _FLOAT for weight in model.graph.initializer):
         raise CompressionError("it holds no float32 weights that could become float16")
-    copy = _copied(model)
+    copy = copied(model)
     blocked = _beyond_float16(copy)
     try:
         with quiet():
@@ -41,7 +42,7 @@ def float16(model: Any) -> tuple[Any, dict[str, str]]:
             sort_nodes(made.graph)
             onnx.checker.check_model(made)
     except Exception as error:  # noqa: BLE001 - the converter has no error class of its own
-        raise CompressionError(f"float16 failed: {_reason(error)}") from None
+        raise CompressionError(f"float16 failed: {one_line(error)}") from None
     recipe = {"method": "onnxruntime.transformers.float16"}
     if blocked:
         recipe["float layers"] = ", ".join(blocked)
@@ -68,12 +69,12 @@ def dynamic_int8(model: Any) -> tuple[Any, dict[str, str]]:
     try:
         with quiet():
             made = quantizer.ONNXQuantizer(
-                _copied(model), True, False, quantizer.QuantizationMode.IntegerOps, False, quantization.QuantType.QInt8,
+                copied(model), True, False, quantizer.QuantizationMode.IntegerOps, False, quantization.QuantType.QInt8,
                 quantization.QuantType.QUInt8, None, [], [], list(_DYNAMIC_OPS), {"MatMulConstBOnly": True},
             )  # fmt: skip
             made.quantize_model()
     except Exception as error:  # noqa: BLE001 - as above
-        raise CompressionError(f"dynamic int8 failed: {_reason(error)}") from None
+        raise CompressionError(f"dynamic int8 failed: {one_line(error)}") from None
     return made.model.model, {"method": "onnxruntime.quantization dynamic", "weights": "int8 per channel"}
 
 
@@ -87,7 +88,7 @@ def int4_weights(model: Any) -> tuple[Any, dict[str, str]]:
         CompressionError: less than a fifth of the weights would change, or the quantizer fails.
     """
     quantizer = needed("onnxruntime.quantization.matmul_nbits_quantizer")
-    copy = _copied(model)
+    copy = copied(model)
     _gemm_to_matmul(copy)
     share = weight_share(copy, [node for node in copy.graph.node if node.op_type == "MatMul"])
     if share < SMALLEST_SHARE:
@@ -99,7 +100,7 @@ def int4_weights(model: Any) -> tuple[Any, dict[str, str]]:
             made = quantizer.MatMulNBitsQuantizer(copy, bits=4, block_size=_BLOCK, is_symmetric=True)
             made.process()
     except Exception as error:  # noqa: BLE001 - as above
-        raise CompressionError(f"int4 weights failed: {_reason(error)}") from None
+        raise CompressionError(f"int4 weights failed: {one_line(error)}") from None
     return made.model.model, {"method": "onnxruntime MatMulNBits", "weights": f"int4, blocks of {_BLOCK}"}
 
 
@@ -163,13 +164,3 @@ def weight_share(model: Any, nodes: Iterable[Any]) -> float:
     everything = sum(weights.values())
     read = {name for node in nodes for name in node.input[1:]}
     return sum(size for name, size in weights.items() if name in read) / everything if everything else 0.0
-
-
-def _copied(model: Any) -> Any:
-    copy = type(model)()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_files import needed, quiet
+from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 from edge_sdk.formats import open_model
 from edge_sdk.tensors import Array
@@ -120,7 +120,7 @@ def calibrated(content: bytes, recipe: list[dict[str, Any]], method: str, feeds:
             calibrator.calibrate({signatures[0].key: [dict(feed) for feed in feeds]}, manager)
             return calibrator.get_model_qsvs()
     except Exception as error:  # noqa: BLE001 - the quantizer and the engine have no error class of their own
-        raise CompressionError(f"calibration failed: {_reason(error)}") from None
+        raise CompressionError(f"calibration failed: {one_line(error)}") from None
 
 
 def quantised(content: bytes, recipe: list[dict[str, Any]], ranges: Any = None) -> bytes:
@@ -135,7 +135,7 @@ def quantised(content: bytes, recipe: list[dict[str, Any]], ranges: Any = None) 
         with quiet():
             made = bytes(quantizer.Quantizer(bytearray(content), recipe).quantize(ranges).quantized_model)
     except Exception as error:  # noqa: BLE001 - as above
-        raise CompressionError(f"ai-edge-quantizer fails: {_reason(error)}") from None
+        raise CompressionError(f"ai-edge-quantizer fails: {one_line(error)}") from None
     made = _self_contained(made)
     after = open_model(made, name="quantised model").describe()
     if after.precision == before.precision:
@@ -170,7 +170,3 @@ def _named(schema: Any, names: Sequence[str], tensors: Sequence[int]) -> list[An
         entry.name, entry.tensorIndex = name.encode(), int(index)
         maps.append(entry)
     return maps
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

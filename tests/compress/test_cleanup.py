@@ -10,7 +10,9 @@ import onnx
 import pytest
 
 from edge_sdk.compress.onnx_cleanup import TOLERANCE, clean, trial_feeds
-from edge_sdk.compress.onnx_files import differences, load, save, tapped
+from edge_sdk.compress.onnx_files import load, save
+from edge_sdk.compress.onnx_graphs import tapped
+from edge_sdk.compress.onnx_running import differences
 from edge_sdk.errors import CompressionError, DamagedModel, MissingExtra
 from tests import models
 from tests.compress.networks import Net, answers, apart, pictures, small_classifier, written
