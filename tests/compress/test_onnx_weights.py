@@ -52,6 +52,21 @@ def test_weights_that_float16_cannot_hold_stay_in_float32() -> None:
     assert np.isfinite(next(iter(answers(made, pictures(1))[0].values()))).all()
 
 
+def test_float16_reaches_into_branches_of_control_flow() -> None:
+    # conv → relu → if flag: relu, else: neg; both branches read the tensor from outside
+    from onnx import TensorProto, helper
+
+    net = Net()
+    x = net.relu(net.conv("image", 3, 16))
+    out = [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)]
+    bodies = [helper.make_graph([helper.make_node(kind, [x], ["b"])], kind, [], out) for kind in ("Relu", "Neg")]
+    flag = net.weight(False, np.bool_)
+    net.nodes.append(helper.make_node("If", [flag], ["y"], "if", then_branch=bodies[0], else_branch=bodies[1]))
+    model = net.model("y")
+    made, _ = float16(model)
+    assert apart(model, made, pictures(2)) < 0.01
+
+
 def test_dynamic_int8_of_fully_connected_layers() -> None:
     model, feeds = dense()
     made, _ = dynamic_int8(prepare(model, feeds[:1]))
