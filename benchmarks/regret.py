@@ -157,10 +157,19 @@ def opened(model: Path, candidate: Candidate) -> edge_sdk.Session:
 
 
 def request(session: edge_sdk.Session) -> Callable[[], object]:
-    """The request that planning measured with."""
-    from edge_sdk.engines.samples import made_up_feeds
+    """The request that planning measured with: made-up inputs, grown until the model takes them."""
+    from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
+    from edge_sdk.errors import EdgeError
 
-    feeds = made_up_feeds(session.inputs)
+    for size in OPEN_SIZES:
+        feeds = made_up_feeds(session.inputs, open_size=size)
+        try:
+            session.run(feeds)
+        except EdgeError:
+            if size == OPEN_SIZES[-1]:
+                raise
+        else:
+            break
     return lambda: session.run(feeds)
 
 
