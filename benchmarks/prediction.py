@@ -36,6 +36,7 @@ import numpy as np
 from benchmarks import zoo
 from benchmarks.published_boards import PUBLISHED, compared
 from edge_sdk.device import probe
+from edge_sdk.device.facts import Device
 from edge_sdk.engines.registry import engine_versions
 from edge_sdk.formats.onnx_wire import without_initializer_inputs
 from edge_sdk.graph import open_graph
@@ -47,7 +48,7 @@ from edge_sdk.planner.calibration_networks import probe_network
 from edge_sdk.planner.calibration_profile import KernelTime, class_of_event
 from edge_sdk.planner.calibration_stand import Opener, Stand, in_turn, totals_us
 from edge_sdk.planner.calibration_tflite import tflite_probe
-from edge_sdk.planner.calibration_timing import Delays
+from edge_sdk.planner.calibration_timing import NEAR, Delays, good_pairs
 from edge_sdk.planner.cost import CostModel, Profile
 from edge_sdk.planner.rates import Rates, probe_key
 
@@ -58,6 +59,10 @@ NOT_HERE = ("must_fail_custom_op", "silero_vad_16k")
 """Shared models that no engine runs, or whose made-up inputs mean nothing."""
 LEAST_MS = 0.2
 PASSES = 3
+TRIES = 3
+CALM = 0.5
+"""A calibration with fewer undisturbed timings is made again."""
+LEAST_SAMPLES = 3
 PROFILED_SHARE = 0.3
 QUICK = ("mobilenet_v2_035_96", "resnet20_32", "squeezenet_96", "vit_96", "text_64", "densenet_112", "unet_resize_96",
          "yolo_silu_160", "keywords_wide", "shufflenet_v2_050_128", "resnet18_112", "convnext_96")  # fmt: skip
@@ -117,6 +122,19 @@ def _graphs(contents: Mapping[str, bytes]) -> dict[str, Graph]:
     return {name: open_graph(content) for name, content in contents.items()}
 
 
+def calibrated(device: Device, engines: Sequence[str], budget_s: float) -> dict[str, float]:
+    """Rates from a calibration that was not disturbed too much; of several the least disturbed one."""
+    tried = []
+    for number in range(TRIES):
+        values = calibrate(device, engines, budget_s)
+        share = min(value for key, value in values.items() if key.endswith(".undisturbed"))
+        tried.append((share, number, values))
+        if share >= CALM:
+            break
+        print(f"calibration {number + 1}: {share:.0%} of the timings undisturbed", file=sys.stderr)
+    return max(tried)[2]
+
+
 class Pass:
     """One calibration and the truth measured right after it.
 
@@ -128,7 +146,7 @@ class Pass:
 
     def __init__(self, found: Sequence[Bench], calibrate_s: float, truth_s: float) -> None:
         device = probe(engines=engine_versions())
-        values = calibrate(device, [bench.engine for bench in found], calibrate_s)
+        values = calibrated(device, [bench.engine for bench in found], calibrate_s)
         clusters = MappingProxyType({cluster.id: cluster.cpus for cluster in device.clusters})
         self.rates = Rates("calibrated", MappingProxyType(values), clusters, device.usable_cpus)
         self.places = places_of(device)
@@ -152,11 +170,11 @@ class Pass:
         stands = [Stand(*place, bench.opener, bench.probe, delays) for place in self.places]
         in_turn(stands, bench.contents, began + truth_s)
         delays.close()
-        for stand in stands:
-            pace_ms = self.rates.values[probe_key(bench.engine, stand.place)]
-            times = {name: time_us / 1e3 for name, time_us in totals_us(stand, pace_ms).items()}
-            self.truth_ms[stand.place.threads] |= times
-        for name in stands[0].subjects:
+        paces_ms = [self.rates.values[probe_key(bench.engine, stand.place)] for stand in stands]
+        for number, (stand, found) in enumerate(zip(stands, totals_us(stands, paces_ms), strict=True)):
+            known = {name for name in found if self._is_known(stands[0], stand, name, paces_ms[0], paces_ms[number])}
+            self.truth_ms[stand.place.threads] |= {name: found[name] / 1e3 for name in known}
+        for name in self.truth_ms[1].keys() & bench.contents.keys():
             model = self.models[name] = CostModel(bench.graphs[name], bench.engine, self.rates)
             latency_ms = self.truth_ms[1][name]
             self.profiles[name] = model.measured(1, latency_ms)
@@ -164,6 +182,12 @@ class Pass:
                 found = onnxruntime.without_profiler(kernels[name], latency_ms * 1e3)
                 classes = tuple((class_of_event(kernel), time_us) for kernel, time_us in found)
                 self.profiles[name] = Profile(1, latency_ms, classes)
+
+    def _is_known(self, first: Stand, stand: Stand, name: str, first_pace_ms: float, pace_ms: float) -> bool:
+        """Whether enough timings were undisturbed and at calibration's pace."""
+        pairs = good_pairs(first.subjects[name].samples, stand.subjects[name].samples, first_pace_ms, pace_ms)
+        good = [max(a.off(first_pace_ms), b.off(pace_ms)) <= NEAR and a.is_good and b.is_good for a, b in pairs]
+        return sum(good) >= LEAST_SAMPLES
 
     def _profiled(self, bench: Bench, deadline: float, delays: Delays) -> dict[str, list[tuple[KernelTime, float]]]:
         with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +199,8 @@ class Pass:
 
 def within(ratios: Iterable[float], share: float) -> float:
     """How many of the ratios are within a share of 1."""
-    return statistics.fmean(abs(ratio - 1) <= share for ratio in ratios)
+    found = [abs(ratio - 1) <= share for ratio in ratios]
+    return statistics.fmean(found) if found else float("nan")
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
@@ -193,15 +218,16 @@ def measured(quick: bool) -> dict[str, Any]:
     for bench in found:
         for name in bench.contents:
             row: dict[str, Any] = {"model": name, "engine": bench.engine}
-            for threads, truth_ms in passes[0].truth_ms.items():
-                seen = [one for one in passes if name in one.truth_ms[threads]]
-                if name not in truth_ms:
+            for threads in passes[0].truth_ms:
+                seen = [one for one in passes if name in one.models and name in one.truth_ms[threads]]
+                if not seen:
                     continue
                 row[f"true_ms_{threads}"] = statistics.median(one.truth_ms[threads][name] for one in seen)
                 row[f"unseen_{threads}"] = statistics.median(one.unseen(name, threads) for one in seen)
                 if threads > 1:
                     row[f"placement_{threads}"] = statistics.median(one.elsewhere(name, threads) for one in seen)
-                row[f"floor_{threads}"] = _floor(seen, name, threads)
+                if len(seen) > 1:
+                    row[f"floor_{threads}"] = _floor(seen, name, threads)
             rows.append(row)
     return _summary(rows, list(passes[0].truth_ms))
 
@@ -217,7 +243,7 @@ def _floor(passes: Sequence[Pass], name: str, threads: int) -> float:
 
 def _summary(rows: list[dict[str, Any]], threads: Sequence[int]) -> dict[str, Any]:
     long = {n: [row for row in rows if row.get(f"true_ms_{n}", 0) >= LEAST_MS] for n in threads}
-    placements = [row[f"placement_{n}"] for n in threads if n > 1 for row in long[n]]
+    placements = [row[f"placement_{n}"] for n in threads if n > 1 for row in long[n] if f"placement_{n}" in row]
     unseen = [row[f"unseen_{n}"] for n in threads for row in long[n]]
     ranks = [
         spearman(
@@ -233,7 +259,7 @@ def _summary(rows: list[dict[str, Any]], threads: Sequence[int]) -> dict[str, An
         "heldout_within_25": within(unseen, 0.25),
         "heldout_within_10": within(unseen, 0.10),
         "heldout_rank_correlation": min(ranks),
-        "floor_within_10": within([row[f"floor_{n}"] for n in threads for row in long[n]], 0.10),
+        "floor_within_10": within([row[f"floor_{n}"] for n in threads for row in long[n] if f"floor_{n}" in row], 0.10),
         "rows": rows,
     }
 

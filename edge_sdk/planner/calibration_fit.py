@@ -8,7 +8,6 @@ What counts is the relative error; a few kernels that behave otherwise do not be
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +24,7 @@ LEAST_US = 0.1
 _FEW = 6
 _ROUNDS = 6
 _CALLS_AND_BYTES = (0, 2, 3)
+_SETTLED = 1e-10
 
 
 def fit_rates(timed: Sequence[tuple[Sequence[Work], float]]) -> dict[tuple[str, str], Array]:
@@ -72,40 +72,57 @@ def _robust(features: Array, times: Array) -> Array:
 
 
 def nonnegative(matrix: Array, target: Array) -> Array:
-    """Least squares with no coefficient below 0: the best of all subsets of columns (there are few columns).
+    """Least squares with no coefficient below 0, by active sets.
+
+    Source: C. Lawson and R. Hanson, Solving Least Squares Problems, chapter 23.
 
     Args:
-        matrix: float64 [rows, columns], at most some eight columns.
+        matrix: float64 [rows, columns].
         target: float64 [rows].
     """
-    count = matrix.shape[1]
     norms = np.linalg.norm(matrix, axis=0)
     scaled = matrix / np.where(norms > 0, norms, 1)
-    gram, moments = scaled.T @ scaled, scaled.T @ target
-    best, best_gain = np.zeros(count), 0.0
-    for size in range(1, count + 1):
-        for subset in itertools.combinations(range(count), size):
-            chosen = list(subset)
-            part = gram[np.ix_(chosen, chosen)] + 1e-9 * np.eye(size)
-            solution = np.linalg.solve(part, moments[chosen])
-            gain = float(moments[chosen] @ solution)
-            if (solution >= 0).all() and gain > best_gain:
-                best, best_gain = np.zeros(count), gain
-                best[chosen] = solution
-    return best / np.where(norms > 0, norms, 1)
+    gram, moments = scaled.T @ scaled + 1e-9 * np.eye(len(norms)), scaled.T @ target
+    found, free = np.zeros(len(norms)), np.zeros(len(norms), dtype=bool)
+    for _ in range(3 * len(norms)):
+        gain = np.where(free | (norms == 0), 0, moments - gram @ found)
+        if gain.max(initial=0.0) <= _SETTLED * np.linalg.norm(target):
+            break
+        free[int(gain.argmax())] = True
+        found = _kept_positive(gram, moments, found, free)
+    return found / np.where(norms > 0, norms, 1)
+
+
+def _kept_positive(gram: Array, moments: Array, found: Array, free: Array) -> Array:
+    """Goes towards the solution in the free coefficients, and fixes at 0 those that would pass it. Changes `free`."""
+    while True:
+        wanted = np.zeros(len(found))
+        wanted[free] = np.linalg.solve(gram[np.ix_(free, free)], moments[free])
+        passing = free & (wanted <= 0)
+        if not passing.any():
+            return wanted
+        step = float((found[passing] / np.maximum(found[passing] - wanted[passing], 1e-300)).min())
+        found = found + step * (wanted - found)
+        stopped = passing & (found <= _SETTLED)
+        found[stopped] = 0.0
+        free &= ~(stopped if stopped.any() else passing)
 
 
 def fit_places(
     rows: Sequence[Sequence[tuple[Work, float]]], totals_us: Sequence[float]
-) -> dict[str, tuple[float, float]]:
-    """How each class of kernels takes to a place: its share of the time on one thread, and microseconds a kernel more.
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """How each class of kernels takes to a place.
 
     Args:
         rows: kernels of each network with their times on one thread of the fastest cluster, in microseconds.
         totals_us: time of the whole network at the place.
+
+    Returns:
+        Class to its share of the time on one thread and microseconds a kernel more; microseconds a request more.
     """
     classes = [name for name in CLASSES if any(class_of(work) == name for row in rows for work, _ in row)]
-    counts = np.zeros((len(rows), 2 * len(classes)))
+    counts = np.zeros((len(rows), 2 * len(classes) + 1))
+    counts[:, -1] = 1
     for number, row in enumerate(rows):
         for work, time_us in row:
             column = 2 * classes.index(class_of(work))
@@ -113,14 +130,16 @@ def fit_places(
             counts[number, column + 1] += 1
     totals = np.array(totals_us)
     # A class that takes little of any network would get whatever share: the mean share draws it in.
-    mean = float(np.median(totals / np.maximum(counts[:, ::2].sum(axis=1), 1e-9)))
+    alone = counts[:, :-1:2].sum(axis=1)
+    mean = float(np.median(totals[alone > 0] / alone[alone > 0]))
     drawn = np.zeros((len(classes), counts.shape[1]))
-    drawn[range(len(classes)), range(0, counts.shape[1], 2)] = DRAWN_IN
+    drawn[range(len(classes)), range(0, 2 * len(classes), 2)] = DRAWN_IN
     solution = nonnegative(
         np.vstack([counts / totals[:, None], drawn]),
         np.concatenate([np.ones(len(rows)), np.full(len(classes), DRAWN_IN * mean)]),
     )
-    return {name: (float(solution[2 * i]), float(solution[2 * i + 1])) for i, name in enumerate(classes)}
+    shares = {name: (float(solution[2 * i]), float(solution[2 * i + 1])) for i, name in enumerate(classes)}
+    return shares, float(solution[-1])
 
 
 def predicted_us(rates: Mapping[tuple[str, str], Array], works: Sequence[Work]) -> Array:

@@ -8,17 +8,18 @@ from pathlib import Path
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.planner.calibration_fit import fit_places, fit_rates, predicted_us, spread_of
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us, usual_pace_ms
-from edge_sdk.planner.calibration_tflite import tflite_networks, tflite_probe
+from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us
+from edge_sdk.planner.calibration_tflite import tflite_empty, tflite_networks, tflite_probe
 from edge_sdk.planner.calibration_timing import Delays
-from edge_sdk.planner.cost_work import Work, works_of
-from edge_sdk.planner.rates import Place, probe_key
+from edge_sdk.planner.cost_work import CLASSES, Work, works_of
+from edge_sdk.planner.rates import Place, probe_key, undisturbed_key
 
 __all__ = ["ENGINE", "calibrate_litert", "opened"]
 
 ENGINE = "litert"
 _LEAVE = 0.03
-_CALL = 0
+_EMPTY = "empty"
+"""Name of a network of next to nothing: what a request costs beside its kernels."""
 
 
 def calibrate_litert(
@@ -37,18 +38,19 @@ def calibrate_litert(
         progress: told from 0 to 1.
     """
     began = clock()
-    chosen = {f"{network.name} {network.precision}": network.content for network in tflite_networks()}
+    chosen = {_EMPTY: tflite_empty()} | {f"{net.name} {net.precision}": net.content for net in tflite_networks()}
     delays = Delays()
     stands = [Stand(*place, opened, tflite_probe(), delays, clock) for place in places]
     deadline = began + budget_s * (1 - _LEAVE)
     in_turn(stands, chosen, deadline, clock, tick=lambda: progress(min(1.0, (clock() - began) / budget_s)))
     delays.close()
-    paces_ms = [usual_pace_ms(stand, stands[0]) for stand in stands]
-    totals = [totals_us(stand, pace_ms) for stand, pace_ms in zip(stands, paces_ms, strict=True)]
-    works = {name: _works(chosen[name]) for name in totals[0]}
-    paces = {probe_key(ENGINE, stand.place): pace_ms for stand, pace_ms in zip(stands, paces_ms, strict=True)}
+    paces_ms = [stand.pace.base_ms() for stand in stands]
+    totals = totals_us(stands, paces_ms)
+    works = {name: _works(chosen[name]) for name in totals[0] if name != _EMPTY}
+    told = {probe_key(ENGINE, stand.place): pace_ms for stand, pace_ms in zip(stands, paces_ms, strict=True)}
+    told |= {undisturbed_key(ENGINE, stand.place): stand.good_share for stand in stands}
     progress(1.0)
-    return _rates([place for place, _ in places], works, totals) | paces
+    return _rates([place for place, _ in places], works, totals) | told
 
 
 def _works(content: bytes) -> tuple[Work, ...]:
@@ -62,17 +64,20 @@ def _works(content: bytes) -> tuple[Work, ...]:
 def _rates(
     places: Sequence[Place], works: Mapping[str, tuple[Work, ...]], totals: Sequence[Mapping[str, float]]
 ) -> dict[str, float]:
-    rates = fit_rates([(_main(found), totals[0][name]) for name, found in works.items()])
+    request_us = totals[0][_EMPTY]
+    kernels_us = {name: totals[0][name] - min(request_us, totals[0][name] / 2) for name in works}
+    rates = fit_rates([(_main(found), kernels_us[name]) for name, found in works.items()])
     rows = {}
     for name, found in works.items():
         times_us = predicted_us(rates, found)
-        scale = totals[0][name] / max(float(times_us.sum()), 1e-9)
+        scale = kernels_us[name] / max(float(times_us.sum()), 1e-9)
         rows[name] = [(work, float(time_us) * scale) for work, time_us in zip(found, times_us, strict=True)]
-    fitted = {}
-    for place, found_us in zip(places, totals, strict=True):
+    # The empty network tells nothing of threads: they are not woken for it.
+    fitted = {places[0]: (dict.fromkeys(CLASSES, (1.0, 0.0)), request_us)}
+    for place, found_us in list(zip(places, totals, strict=True))[1:]:
         common = [name for name in rows if name in found_us]
         fitted[place] = fit_places([rows[name] for name in common], [found_us[name] for name in common])
-    spread = spread_of(rates, list(rows.values()), [totals[0][name] for name in rows])
+    spread = spread_of(rates, list(rows.values()), [kernels_us[name] for name in rows])
     return flat_rates(ENGINE, rates, fitted, spread)
 
 

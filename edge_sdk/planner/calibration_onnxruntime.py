@@ -19,10 +19,10 @@ from edge_sdk.planner.calibration_fit import fit_places, fit_rates, spread_of
 from edge_sdk.planner.calibration_networks import CalibrationNetwork, networks, probe_network
 from edge_sdk.planner.calibration_profile import KernelTime, read_profile, work_of_event
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us, usual_pace_ms
+from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us
 from edge_sdk.planner.calibration_timing import Delays, undisturbed
 from edge_sdk.planner.cost_work import Work
-from edge_sdk.planner.rates import Place, probe_key
+from edge_sdk.planner.rates import Place, probe_key, undisturbed_key
 
 __all__ = ["ENGINE", "calibrate_onnxruntime", "opened", "profiled_kernels", "without_profiler"]
 
@@ -71,16 +71,17 @@ def calibrate_onnxruntime(
     stands = [Stand(*place, opened, probe, delays, clock) for place in places]
     in_turn(stands, {name: contents[name] for name in kernels}, began + budget_s * (1 - _LEAVE), clock, tick=tick)
     delays.close()
-    paces_ms = [usual_pace_ms(stand, stands[0]) for stand in stands]
-    totals = [totals_us(stand, pace_ms) for stand, pace_ms in zip(stands, paces_ms, strict=True)]
+    paces_ms = [stand.pace.base_ms() for stand in stands]
+    totals = totals_us(stands, paces_ms)
     rows = {
         name: _works(without_profiler(found, totals[0][name]), chosen[name].weights, channel_block)
         for name, found in kernels.items()
         if name in totals[0]
     }
     progress(1.0)
-    paces = {probe_key(ENGINE, stand.place): pace_ms for stand, pace_ms in zip(stands, paces_ms, strict=True)}
-    return _rates([place for place, _ in places], rows, totals, channel_block) | paces
+    told = {probe_key(ENGINE, stand.place): pace_ms for stand, pace_ms in zip(stands, paces_ms, strict=True)}
+    told |= {undisturbed_key(ENGINE, stand.place): stand.good_share for stand in stands}
+    return _rates([place for place, _ in places], rows, totals, channel_block) | told
 
 
 def _rates(
@@ -121,7 +122,7 @@ def opened(content: bytes, threads: int, profile: Path | None = None) -> Loaded:
 def profiled_kernels(subject: Subject, probe_ms: float) -> list[tuple[KernelTime, float]]:
     """Kernels of a profiled network with their times in microseconds, told at a pace, the profiler's work in them."""
     assert subject.loaded.profile is not None
-    good = undisturbed(subject.samples)
+    good = undisturbed(subject.samples, probe_ms)
     numbers = [number for sample in good for number in subject.counted[subject.samples.index(sample)]]
     scale = statistics.fmean(probe_ms / sample.probe_ms for sample in good)
     return [(kernel, kernel.ms * 1e3 * scale) for kernel in read_profile(subject.loaded.profile(), numbers)]

@@ -20,6 +20,7 @@ from edge_sdk.planner.cost_work import Work, class_by, conv_sort, gemm_sort, pad
 __all__ = ["KernelTime", "class_of_event", "read_profile", "work_of_event"]
 
 _SUFFIX = "_kernel_time"
+_REORDERS = ("ReorderInput", "ReorderOutput")
 _NUMBER = re.compile(r"[kv](\d+)")
 _BYTES = {"float": 4, "double": 8, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1}
 Shape = tuple[int, ...]
@@ -74,7 +75,7 @@ def work_of_event(kernel: KernelTime, weights: Mapping[int, tuple[Shape, ...]], 
     op = str(kernel.event["op_name"])
     inputs, outputs = _tensors(kernel.event["input_type_shape"]), _tensors(kernel.event["output_type_shape"])
     kind = _kind(op)
-    if op in ("ReorderInput", "ReorderOutput"):
+    if op in _REORDERS:
         return Work("reorder", "float32", 0.0, _size(inputs[:1]), _size(outputs), 0.0)
     match = _NUMBER.search(kernel.name)
     # What was joined bears the name of its first op or of its last result: the weights are at that number or just
@@ -96,7 +97,7 @@ def class_of_event(kernel: KernelTime) -> str:
     kind = _kind(op)
     inputs, outputs = _tensors(kernel.event["input_type_shape"]), _tensors(kernel.event["output_type_shape"])
     if kind not in _WEIGHTED or not inputs or not outputs:
-        return "light"
+        return class_by(sort_of(kind, [op], op not in _REORDERS), "", False, None)
     integer = inputs[0][0] in ("uint8", "int8")
     data, out = inputs[0][1], outputs[0][1]
     sort = kind

@@ -13,7 +13,7 @@ __all__ = ["flat_rates"]
 def flat_rates(
     engine: str,
     rates: Mapping[tuple[str, str], Array],
-    places: Mapping[Place, Mapping[str, tuple[float, float]]],
+    places: Mapping[Place, tuple[Mapping[str, tuple[float, float]], float]],
     spread: float,
 ) -> dict[str, float]:
     """The table.
@@ -21,7 +21,7 @@ def flat_rates(
     Args:
         engine: name.
         rates: by precision and sort, see `calibration_fit.fit_rates`.
-        places: class to share and microseconds, see `calibration_fit.fit_places`.
+        places: class to share and microseconds, and those of a request; see `calibration_fit.fit_places`.
         spread: see `Rates.spread`.
     """
     table: dict[str, float] = {}
@@ -29,8 +29,9 @@ def flat_rates(
         for (unit, scale), value in zip(UNITS.items(), values, strict=True):
             if value > 0 or unit == "us_per_call":
                 table[f"{engine}.kernel.{precision}.{sort}.{unit}"] = _rounded(value / scale)
-    for place, classes in places.items():
+    for place, (classes, request_us) in places.items():
         head = place_key(engine, place.clusters[0], place.threads)
+        table[f"{head}.request_us"] = _rounded(request_us)
         for name, (share, extra_us) in sorted(classes.items()):
             table[f"{head}.{name}.share"] = _rounded(share)
             table[f"{head}.{name}.us"] = _rounded(extra_us)

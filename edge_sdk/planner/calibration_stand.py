@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edge_sdk.device.affinity import running_on
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
-from edge_sdk.planner.calibration_timing import MAX_DELAY, Delays, Pace, Sample, undisturbed
+from edge_sdk.planner.calibration_timing import Delays, Pace, Sample, good_pairs, undisturbed
 from edge_sdk.planner.rates import Place
 
-__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us", "usual_pace_ms"]
+__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us"]
 
 SAMPLE_MS = 2.0
 MAX_RUNS = 12
@@ -61,7 +61,7 @@ class Subject:
 
     def ms(self, probe_ms: float) -> float:
         """Its time at a given pace, in milliseconds."""
-        return statistics.median(sample.at_pace(probe_ms) for sample in undisturbed(self.samples))
+        return statistics.median(sample.at_pace(probe_ms) for sample in undisturbed(self.samples, probe_ms))
 
     def _request(self) -> None:
         self._runs += 1
@@ -95,6 +95,12 @@ class Stand:
             request = opener(probe, place.threads, None).request
             request()
         self.pace = Pace(request, delays, clock)
+
+    @property
+    def good_share(self) -> float:
+        """Share of the timings so far that nothing disturbed."""
+        samples = [sample for subject in self.subjects.values() for sample in subject.samples]
+        return statistics.fmean(sample.is_good for sample in samples) if samples else 0.0
 
     def add(self, name: str, content: bytes, profile: Path | None = None) -> None:
         """Loads a network."""
@@ -142,20 +148,20 @@ def in_turn(
                 return
 
 
-def usual_pace_ms(stand: Stand, first: Stand) -> float:
-    """What the probe usually takes at a place, in milliseconds.
+def totals_us(stands: Sequence[Stand], paces_ms: Sequence[float]) -> list[dict[str, float]]:
+    """Time of each network at each place in microseconds, told at the paces of the places.
 
-    The probe of either place is timed in turn with that of the other, so their ratio holds where the pace drifts.
+    A network is timed at one place right after the other, so what it takes at the others is told beside the first: what
+    slowed the machine at that moment slowed both.
     """
-    ratios = [
-        here.probe_ms / there.probe_ms
-        for key, subject in stand.subjects.items()
-        for here, there in zip(subject.samples, first.subjects[key].samples, strict=False)
-        if max(here.delay, there.delay) <= MAX_DELAY
-    ]
-    return first.pace.base_ms() * (statistics.median(ratios) if ratios else 1.0)
+    first, pace_ms = stands[0], paces_ms[0]
+    totals = [{key: subject.ms(pace_ms) * 1e3 for key, subject in first.subjects.items()}]
+    for stand, own_ms in zip(stands[1:], paces_ms[1:], strict=True):
+        ratios = {key: _ratio(first.subjects[key], one, pace_ms, own_ms) for key, one in stand.subjects.items()}
+        totals.append({key: totals[0][key] * ratio for key, ratio in ratios.items()})
+    return totals
 
 
-def totals_us(stand: Stand, pace_ms: float) -> dict[str, float]:
-    """Time of each network at a place in microseconds, told at a pace."""
-    return {key: subject.ms(pace_ms) * 1e3 for key, subject in stand.subjects.items()}
+def _ratio(first: Subject, other: Subject, first_pace_ms: float, pace_ms: float) -> float:
+    pairs = good_pairs(first.samples, other.samples, first_pace_ms, pace_ms)
+    return statistics.median(there.at_pace(pace_ms) / here.at_pace(first_pace_ms) for here, there in pairs)

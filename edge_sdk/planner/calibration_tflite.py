@@ -15,14 +15,16 @@ import numpy as np
 
 from edge_sdk.tensors import Array
 
-__all__ = ["TfliteNetwork", "tflite_networks", "tflite_probe"]
+__all__ = ["TfliteNetwork", "tflite_empty", "tflite_networks", "tflite_probe"]
 
-_FLOAT32, _INT32, _INT8 = 0, 2, 9  # TensorType
+_FLOAT32, _INT32, _UINT8, _INT8 = 0, 2, 3, 9  # TensorType
 _ADD, _CONCAT, _CONV, _DEPTHWISE, _DENSE, _LOGISTIC, _MAX_POOL, _MUL, _SOFTMAX = 0, 2, 3, 4, 9, 14, 17, 18, 25
 _NAMES_RELU = 1  # ActivationFunctionType
 _POOL = np.random.default_rng(5).standard_normal(1 << 15).astype(np.float32)
-_COUNT = 3
-"""Ops in a chain."""
+_LENGTHS = (2, 3, 3, 6)
+"""Ops in a chain: of several lengths, so that what a request costs shows apart from what an op costs."""
+_FEWER = {"uint8": 4}
+_KINDS = {"float32": _FLOAT32, "int8": _INT8, "uint8": _UINT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class TfliteNetwork:
 
     Attributes:
         name: the sort of its ops and its number.
-        precision: "float32" or "int8".
+        precision: "float32", "int8" or "uint8".
         content: the TFLite file.
     """
 
@@ -102,7 +104,7 @@ class _Chain:
     """Ops one behind another, in NHWC."""
 
     def __init__(self, shape: tuple[int, ...], precision: str) -> None:
-        self.int8 = precision == "int8"
+        self.kind, self.integer = _KINDS[precision], precision != "float32"
         self.tensors: list[_Table] = []
         self.buffers: list[_Table] = [_Table()]
         self.operators: list[_Table] = []
@@ -112,7 +114,7 @@ class _Chain:
 
     def tensor(self, shape: tuple[int, ...], data: Array | None = None, kind: int | None = None) -> int:
         """A tensor, a weight where `data` is given. Returns its index."""
-        kind = kind if kind is not None else _INT8 if self.int8 else _FLOAT32
+        kind = kind if kind is not None else self.kind
         buffer = 0
         if data is not None:
             buffer = len(self.buffers)
@@ -120,21 +122,24 @@ class _Chain:
         numbers: dict[int, tuple[str, float]] = {1: ("b", kind), 2: ("I", buffer)}
         name = f"t{len(self.tensors)}".encode()
         table = _Table(numbers, {0: _ints(shape), 3: (name, 1)})
-        if self.int8:
-            scale = 1 / 256 if kind == _INT8 else 1 / 65536
-            table.tables[4] = _Table(vectors={2: (struct.pack("<f", scale), 4), 3: (struct.pack("<q", 0), 8)})
+        if self.integer:
+            scale, zero = 1 / 65536 if kind == _INT32 else 1 / 256, 128 if kind == _UINT8 else 0
+            table.tables[4] = _Table(vectors={2: (struct.pack("<f", scale), 4), 3: (struct.pack("<q", zero), 8)})
         self.tensors.append(table)
         return len(self.tensors) - 1
 
     def weight(self, *shape: int) -> int:
         """A weight of the chain's precision."""
         values = np.resize(_POOL, int(np.prod(shape)))
-        return self.tensor(shape, np.clip(values * 40, -127, 127).astype(np.int8) if self.int8 else values * 0.05)
+        if not self.integer:
+            return self.tensor(shape, values * 0.05)
+        values = np.clip(values * 40, -127, 127)
+        return self.tensor(shape, (values + 128).astype(np.uint8) if self.kind == _UINT8 else values.astype(np.int8))
 
     def bias(self, count: int) -> int:
         """Zeros."""
-        kind = _INT32 if self.int8 else _FLOAT32
-        return self.tensor((count,), np.zeros(count, np.int32 if self.int8 else np.float32), kind)
+        kind = _INT32 if self.integer else _FLOAT32
+        return self.tensor((count,), np.zeros(count, np.int32 if self.integer else np.float32), kind)
 
     def then(
         self, code: int, others: Sequence[int], shape: tuple[int, ...], options: int = 0, **values: tuple[str, float]
@@ -154,7 +159,7 @@ class _Chain:
 
     def content(self) -> bytes:
         """The file."""
-        codes = [_Table({0: ("b", code), 2: ("i", 3 if self.int8 else 1), 3: ("i", code)}) for code in self.codes]
+        codes = [_Table({0: ("b", code), 2: ("i", 3 if self.integer else 1), 3: ("i", code)}) for code in self.codes]
         lists: dict[int, _Table | list[_Table]] = {0: self.tensors, 3: self.operators}
         graph = _Table(vectors={1: _ints([0]), 2: _ints([self.at]), 4: (b"calibration", 1)}, tables=lists)
         parts: dict[int, _Table | list[_Table]] = {1: codes, 2: [graph], 4: self.buffers}
@@ -188,9 +193,13 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
 
+def _length(rng: np.random.Generator) -> int:
+    return int(rng.choice(_LENGTHS))
+
+
 def _convs(kernel: int, stride: int = 1) -> Maker:
     def make(chain: _Chain, rng: np.random.Generator) -> None:
-        for _ in range(_COUNT):
+        for _ in range(_length(rng)):
             top = max(16, int(rng.choice([2400, 7200])) // chain.shape[1] // kernel)
             chain.conv(max(16, _between(rng, max(8, top // 4), top) // 4 * 4), kernel, stride)
 
@@ -202,38 +211,39 @@ def _first(chain: _Chain, rng: np.random.Generator) -> None:
 
 
 def _depthwises(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_COUNT):
+    for _ in range(_length(rng)):
         chain.depthwise(int(rng.choice([3, 3, 5])))
 
 
 def _denses(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_COUNT):
+    for _ in range(_length(rng)):
         chain.dense(_between(rng, 64, 1600))
 
 
 def _sums(chain: _Chain, rng: np.random.Generator) -> None:
-    for code, options in ((_ADD, 11), (_MUL, 21), (_ADD, 11)):
+    for number in range(_length(rng)):
+        code, options = (_MUL, 21) if number % 3 == 1 else (_ADD, 11)
         chain.then(code, [chain.at], chain.shape, options, f0=("b", 0))
 
 
 def _sigmoids(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_COUNT):
+    for _ in range(_length(rng)):
         chain.then(_LOGISTIC, [], chain.shape)
 
 
 def _pools(chain: _Chain, rng: np.random.Generator) -> None:
     sizes: dict[str, tuple[str, float]] = {"f1": ("i", 1), "f2": ("i", 1), "f3": ("i", 3), "f4": ("i", 3)}
-    for _ in range(_COUNT):
+    for _ in range(_length(rng)):
         chain.then(_MAX_POOL, [], chain.shape, 5, f0=("b", 0), **sizes)
 
 
 def _softmaxes(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_COUNT):
+    for _ in range(_length(rng)):
         chain.then(_SOFTMAX, [], chain.shape, 9, f0=("f", 1.0))
 
 
 def _concats(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_COUNT - 1):
+    for _ in range(min(4, _length(rng)) - 1):
         shape = (*chain.shape[:-1], 2 * chain.shape[-1])
         chain.then(_CONCAT, [chain.at], shape, 10, f0=("i", len(shape) - 1))
 
@@ -241,12 +251,12 @@ def _concats(chain: _Chain, rng: np.random.Generator) -> None:
 _PICTURE, _ROWS, _ROW = "picture", "rows", "row"
 _SORTS: tuple[tuple[str, Maker, str, int, tuple[str, ...]], ...] = (
     # sort, maker, what goes in, how many, precisions
-    ("conv_1x1", _convs(1), _PICTURE, 7, ("float32", "int8")),
-    ("conv", _convs(3), _PICTURE, 7, ("float32", "int8")),
-    ("depthwise_conv", _depthwises, _PICTURE, 7, ("float32", "int8")),
-    ("conv_strided", _convs(3, 2), _PICTURE, 4, ("float32", "int8")),
-    ("conv_first", _first, "photo", 5, ("float32", "int8")),
-    ("gemv", _denses, _ROW, 6, ("float32", "int8")),
+    ("conv_1x1", _convs(1), _PICTURE, 7, ("float32", "int8", "uint8")),
+    ("conv", _convs(3), _PICTURE, 7, ("float32", "int8", "uint8")),
+    ("depthwise_conv", _depthwises, _PICTURE, 7, ("float32", "int8", "uint8")),
+    ("conv_strided", _convs(3, 2), _PICTURE, 4, ("float32", "int8", "uint8")),
+    ("conv_first", _first, "photo", 5, ("float32", "int8", "uint8")),
+    ("gemv", _denses, _ROW, 6, ("float32", "int8", "uint8")),
     ("gemm", _denses, _ROWS, 6, ("float32", "int8")),
     ("arithmetic", _sums, _PICTURE, 4, ("float32", "int8")),
     ("sigmoid", _sigmoids, _PICTURE, 4, ("float32", "int8")),
@@ -272,11 +282,18 @@ def tflite_networks() -> Iterator[TfliteNetwork]:
     for number in range(max(count for _, _, _, count, _ in _SORTS)):
         for place, (sort, make, what, count, precisions) in enumerate(_SORTS):
             for precision in precisions:
-                if number < count:
+                if number < min(count, _FEWER.get(precision, count)):
                     rng = np.random.default_rng(1000 * place + number)
                     chain = _Chain(_shape(what, rng), precision)
                     make(chain, rng)
                     yield TfliteNetwork(f"{sort} {number}", precision, chain.content())
+
+
+def tflite_empty() -> bytes:
+    """One sum of a few numbers."""
+    chain = _Chain((1, 4), "float32")
+    chain.then(_ADD, [chain.at], chain.shape, 11, f0=("b", 0))
+    return chain.content()
 
 
 def tflite_probe() -> bytes:

@@ -8,19 +8,24 @@ probe that always does the same work, run before and after, tells how fast the m
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 
-__all__ = ["MAX_DELAY", "Delays", "Pace", "Sample", "undisturbed"]
+__all__ = ["MAX_DELAY", "NEAR", "Delays", "Pace", "Sample", "good_pairs", "undisturbed"]
 
 Request = Callable[[], object]
 
 MAX_DELAY = 0.03
 """Share of a run that its threads may have waited for a CPU."""
+NEAR = 0.1
+"""So far in the logarithm a timing's pace may be from the one it is told at."""
 _TASKS = "/proc/self/task"
 
 
@@ -39,6 +44,15 @@ class Sample:
     probe_ms: float
     steady: bool
     delay: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing disturbed it."""
+        return self.steady and self.delay <= MAX_DELAY
+
+    def off(self, probe_ms: float) -> float:
+        """How far from a pace it was timed, in the logarithm."""
+        return abs(math.log(max(self.probe_ms, 1e-9) / max(probe_ms, 1e-9)))
 
     def at_pace(self, probe_ms: float) -> float:
         """Its time had the probe taken `probe_ms`, in milliseconds."""
@@ -100,12 +114,15 @@ class Pace:
         self.probes_ms: list[float] = []
 
     def sample(self, request: Request, runs: int) -> Sample:
-        """Runs the request between two probes, `runs` times after once that does not count: caches hold its own data
-        then, and what it takes is the median of these."""
-        before_ms, first_delay = self._timed(self._probe)
+        """Runs the request between two probes, `runs` times, and takes the median of these.
+
+        Request and probe each run once before that does not count: caches then hold their own data, and the pace is
+        that of the machine and not of what ran before.
+        """
+        before_ms, first_delay = self._warm(self._probe)
         request()
         timed = [self._timed(request) for _ in range(runs)]
-        after_ms, last_delay = self._timed(self._probe)
+        after_ms, last_delay = self._warm(self._probe)
         if max(first_delay, last_delay) <= MAX_DELAY:
             self.probes_ms += [before_ms, after_ms]
         steady = max(before_ms, after_ms) <= 1.3 * min(before_ms, after_ms)
@@ -114,9 +131,12 @@ class Pace:
         return Sample(ms, (before_ms + after_ms) / 2, steady, max(delay, first_delay, last_delay))
 
     def base_ms(self) -> float:
-        """Mean of all undisturbed probes: the pace that times are told at."""
-        kept = sorted(self.probes_ms)
-        return statistics.fmean(kept[: max(1, round(len(kept) * 0.95))]) if kept else 0.0
+        """The pace that times are told at: the quicker quarter of undisturbed probes ends there."""
+        return float(np.quantile(self.probes_ms, 0.25)) if self.probes_ms else 0.0
+
+    def _warm(self, request: Request) -> tuple[float, float]:
+        request()
+        return self._timed(request)
 
     def _timed(self, request: Request) -> tuple[float, float]:
         waited = self._delays()
@@ -126,10 +146,29 @@ class Pace:
         return ms, (self._delays() - waited) * 1e3 / max(ms, 1e-6)
 
 
-def undisturbed(samples: Sequence[Sample], least: int = 3) -> list[Sample]:
-    """Those that count: neither interrupted nor on the edge of a change of pace; the best `least` where fewer are
-    so."""
-    good = [sample for sample in samples if sample.delay <= MAX_DELAY and sample.steady]
-    if len(good) >= least:
-        return good
-    return sorted(samples, key=lambda sample: (sample.delay, not sample.steady))[:least]
+def undisturbed(samples: Sequence[Sample], probe_ms: float, least: int = 3) -> list[Sample]:
+    """Those that count: neither interrupted nor on the edge of a change of pace, and near the pace they are told at,
+    since not all work slows down alike. The best `least` where fewer are so.
+
+    Args:
+        samples: of one network at one place.
+        probe_ms: the pace.
+        least: how many it gives at least, where there are as many.
+    """
+    good = [sample for sample in samples if sample.is_good] or list(samples)
+    near = [sample for sample in good if sample.off(probe_ms) <= NEAR]
+    return near if len(near) >= least else sorted(good, key=lambda sample: sample.off(probe_ms))[:least]
+
+
+def good_pairs(
+    first: Sequence[Sample], other: Sequence[Sample], first_probe_ms: float, probe_ms: float, least: int = 3
+) -> list[tuple[Sample, Sample]]:
+    """The same of timings at two places, each with the one made right after it at the other place."""
+    pairs = list(zip(first, other, strict=False))
+    good = [(here, there) for here, there in pairs if here.is_good and there.is_good] or pairs
+
+    def off(pair: tuple[Sample, Sample]) -> float:
+        return max(pair[0].off(first_probe_ms), pair[1].off(probe_ms))
+
+    near = [pair for pair in good if off(pair) <= NEAR]
+    return near if len(near) >= least else sorted(good, key=off)[:least]

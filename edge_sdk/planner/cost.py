@@ -53,7 +53,8 @@ class Profile:
     Attributes:
         placement: where.
         latency_ms: of the whole request, without the profiler.
-        kernels_us: class of each kernel (`cost_work.CLASSES`) and its time in microseconds.
+        kernels_us: class of each kernel (`cost_work.CLASSES`) and its time in microseconds; together they may differ
+            from the request, which counts: they say how it is shared out.
     """
 
     placement: Placement | int
@@ -93,7 +94,7 @@ class CostModel:
         place = self.rates.place_of(placement)
         times_us = self._placed(self._classes, self._kernels_us, place)
         spread = self.rates.spread(self.engine)
-        total_ms = (float(times_us.sum()) + self.rates.request_us(self.engine)) / 1e3
+        total_ms = (float(times_us.sum()) + self.rates.request_us(self.engine, place)) / 1e3
         if profile is not None:
             spread = PROFILED_SPREAD
             total_ms = self._from_profile(profile, place)
@@ -111,8 +112,9 @@ class CostModel:
 
     def measured(self, placement: Placement | int, latency_ms: float) -> Profile:
         """A profile where only the whole request was timed: its time is spread over the kernels as predicted."""
-        times_us = self._placed(self._classes, self._kernels_us, self.rates.place_of(placement))
-        times_us = times_us * (latency_ms * 1e3 / max(float(times_us.sum()), 1e-9))
+        place = self.rates.place_of(placement)
+        times_us = self._placed(self._classes, self._kernels_us, place)
+        times_us = times_us * (self._kernels_part_us(latency_ms, place) / max(float(times_us.sum()), 1e-9))
         return Profile(placement, latency_ms, tuple(zip(self._classes, map(float, times_us), strict=True)))
 
     def _from_profile(self, profile: Profile, place: Place) -> float:
@@ -123,7 +125,12 @@ class CostModel:
             return profile.latency_ms
         at_base = self._unplaced(classes, times_us, measured)
         there, here = (float(self._placed(classes, at_base, where).sum()) for where in (place, measured))
-        return profile.latency_ms * there / max(here, 1e-9)
+        kernels_us = self._kernels_part_us(profile.latency_ms, measured) * there / max(here, 1e-9)
+        return (kernels_us + self.rates.request_us(self.engine, place)) / 1e3
+
+    def _kernels_part_us(self, latency_ms: float, place: Place) -> float:
+        """A request's time without what it costs beside its kernels, which is not most of it."""
+        return latency_ms * 1e3 - min(self.rates.request_us(self.engine, place), latency_ms * 1e3 / 2)
 
     def _placed(self, classes: list[str], times_us: Array, place: Place) -> Array:
         share, extra_us = self._shares(classes, place)

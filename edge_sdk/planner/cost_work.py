@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_sdk.graph.kernels import FusedGroup
@@ -27,9 +27,12 @@ _SIGMOIDS = frozenset({"Sigmoid", "Tanh", "QuickGelu", "Gelu", "FastGelu", "Bias
 FEW_ROWS = 6
 FEATURES = ("calls", "macs", "input_bytes", "output_bytes", "parameter_bytes")
 """What a rate is given for, in the order of `Work.features`."""
-CLASSES = ("products", "products_int8", "depthwise", "stream", "recurrent", "light")
-"""How kernels take to more threads: products split well, a stream of weights waits for memory, a recurrent layer goes
-step by step, and what is light is over before another thread has woken."""
+CLASSES = ("products", "products_int8", "depthwise", "stream", "map", "recurrent", "light")
+"""How kernels take to more threads: products split well, a stream of weights waits for memory, a map over numbers
+splits where it is long, a recurrent layer goes step by step, and what only moves data stays on one thread."""
+_MAPS = frozenset({"arithmetic", "sigmoid", "transcendental", "softmax", "normalization", "pool", "global_pool",
+                   "reduce", "resize", "reorder", "quantize", "dequantize"})  # fmt: skip
+_BYTES = ("int8", "uint8")
 STREAM_ROWS = 64
 """Where each weight makes fewer products than this, reading weights is much of the time."""
 
@@ -41,7 +44,7 @@ class Work:
     Attributes:
         sort: finer than `FusedGroup.kind` where kernels of one kind differ in speed: "conv_1x1", "conv", "conv_first",
             "depthwise_conv", "conv_plain" (not in blocked layout), "sigmoid", "reorder", …
-        precision: "float32", "int8", …
+        precision: "float32", "int8", …; "uint8" for TFLite ops on unsigned bytes: engines have slower kernels for them.
         macs: multiply-accumulates that are carried out: channels are padded to the engine's block.
         input_bytes, output_bytes: activations.
         parameter_bytes: weights.
@@ -62,7 +65,7 @@ class Work:
 
 def class_of(work: Work) -> str:
     """Which of `CLASSES` a kernel belongs to."""
-    size = 1 if work.precision.startswith("int8") else 2 if work.precision.endswith("16") else 4
+    size = 1 if work.precision.startswith(_BYTES) else 2 if work.precision.endswith("16") else 4
     weights = work.parameter_bytes / size
     rows = int(work.macs / weights) if weights else None
     return class_by(work.sort, work.precision, bool(work.macs), rows)
@@ -79,12 +82,12 @@ def class_by(sort: str, precision: str, products: bool, rows: int | None) -> str
     if sort in ("lstm", "gru", "rnn", "recurrent"):
         return "recurrent"
     if not products:
-        return "light"
+        return "map" if sort in _MAPS else "light"
     if sort.startswith("depthwise"):
         return "depthwise"
     if rows is not None and rows < STREAM_ROWS:
         return "stream"
-    return "products_int8" if precision.startswith("int8") else "products"
+    return "products_int8" if precision.startswith(_BYTES) else "products"
 
 
 def conv_sort(kernel: Sequence[int], stride: int, into: int, out: int, group: int, block: int) -> str:
@@ -116,13 +119,20 @@ def padded_macs(macs: float, into: int, out: int, group: int, block: int) -> flo
 def works_of(graph: Graph, groups: Sequence[FusedGroup], block: int) -> tuple[Work, ...]:
     """The work of each kernel of a graph; those that move nothing and compute nothing too, since each has its call."""
     ops = {op.name: op for op in graph.ops}
-    return tuple(_work(group, ops, block) for group in groups)
+    return tuple(_work(group, ops, _precision(group, ops, graph), block) for group in groups)
 
 
-def _work(group: FusedGroup, ops: dict[str, Op], block: int) -> Work:
+def _precision(group: FusedGroup, ops: Mapping[str, Op], graph: Graph) -> str:
+    lead = ops.get(group.lead)
+    if graph.format == "tflite" and lead is not None and group.precision == "int8":
+        taken = next((graph.tensors[name] for name in lead.inputs if name in graph.tensors), None)
+        return "uint8" if taken is not None and taken.dtype == "uint8" else "int8"
+    return {"int8 (dynamic)": "int8_dynamic"}.get(group.precision, group.precision.split(" ")[0])
+
+
+def _work(group: FusedGroup, ops: Mapping[str, Op], precision: str, block: int) -> Work:
     lead = ops.get(group.lead)
     types = [ops[name].type.rpartition(".")[2] for name in group.ops]
-    precision = {"int8 (dynamic)": "int8_dynamic"}.get(group.precision, group.precision.split(" ")[0])
     macs = float(group.macs or 0)
     if group.kind in ("conv", "depthwise_conv") and lead is not None and "in_channels" in lead.attributes:
         kernel = tuple(lead.attributes.get("kernel", (1, 1)))
@@ -135,7 +145,7 @@ def _work(group: FusedGroup, ops: dict[str, Op], block: int) -> Work:
         sort = sort_of(group.kind, types, bool(group.ops))
     parameter_bytes = float(group.parameter_bytes) if group.macs else 0.0
     if sort == "gemm" and parameter_bytes:
-        sort = gemm_sort(macs, parameter_bytes, 1 if precision == "int8" else 4)
+        sort = gemm_sort(macs, parameter_bytes, 1 if precision in _BYTES else 4)
     return Work(sort, precision, macs, group.input_bytes, group.output_bytes, parameter_bytes)
 
 

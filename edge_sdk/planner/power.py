@@ -12,7 +12,7 @@ from edge_sdk.device.cpu_cores import design
 from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.planner.plans import Placement
 
-__all__ = ["energy_mj", "placement_watts"]
+__all__ = ["placement_watts"]
 
 _WATTS_PER_RANK_GHZ = 0.0065
 """Chosen so that published figures are met within a factor of two: a Cortex-A53 at 1.4 GHz 0.2 W, a Cortex-A76 at 2.4
@@ -40,14 +40,6 @@ def placement_watts(
         total += busy * (cluster.core_watts if cluster.core_watts is not None else _core_watts(cluster))
         left -= busy
     return _BASE_WATTS + total if total else None
-
-
-def energy_mj(
-    placement: Placement, threads: int, device: Device, latency_ms: float, usable_cpus: Sequence[int] | None = None
-) -> float | None:
-    """Estimated energy of one request that takes `latency_ms`, in millijoules; None as for `placement_watts`."""
-    watts = placement_watts(placement, threads, device, usable_cpus)
-    return None if watts is None else watts * latency_ms
 
 
 def _core_watts(cluster: Cluster) -> float:

@@ -4,13 +4,14 @@ They are one flat table of numbers, as `Device.rates` and a profile's `rates` ho
 
     ENGINE.kernel.PRECISION.SORT.us_per_call, .us_per_mmac, .us_per_input_mb, .us_per_output_mb, .us_per_parameter_mb
     ENGINE.place.CLUSTER.tN.CLASS.share, .us
-    ENGINE.place.CLUSTER.tN.probe_ms
-    ENGINE.request_us, ENGINE.channel_block, ENGINE.spread
+    ENGINE.place.CLUSTER.tN.request_us, .probe_ms, .undisturbed
+    ENGINE.channel_block, ENGINE.spread
 
 The first give the time of a kernel on one thread of the fastest cluster (a MB has 10⁶ bytes, a MMAC 10⁶ multiply-
 accumulates). The second turn it into the time on N threads of a cluster: `share` times it, and `us` microseconds more
-for each kernel; `probe_ms` is the pace they are told at. The engine "any" stands for all engines without rates of their
-own.
+for each kernel; `request_us` is what a request costs beside its kernels, `probe_ms` the pace they are told at,
+`undisturbed` the share of the timings behind them that nothing disturbed. The engine "any" stands for all engines
+without rates of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edge_sdk.planner.cost_work import CLASSES, Work
 from edge_sdk.planner.plans import Placement
 from edge_sdk.tensors import Array
 
-__all__ = ["ANY", "UNITS", "Place", "Rates", "place_key", "probe_key", "rates_for"]
+__all__ = ["ANY", "UNITS", "Place", "Rates", "place_key", "probe_key", "rates_for", "undisturbed_key"]
 
 ANY = "any"
 UNITS = {"us_per_call": 1.0, "us_per_mmac": 1e-6, "us_per_input_mb": 1e-6, "us_per_output_mb": 1e-6,
@@ -71,6 +72,8 @@ class Rates:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    _counts: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def covers(self, engine: str) -> bool:
         """Whether there are rates for this engine, its own or those of any."""
         return self._name(engine) is not None
@@ -83,9 +86,12 @@ class Rates:
         """How far off a prediction may be, as a share of it, nine times out of ten."""
         return self.values.get(f"{self._name(engine)}.spread", DEFAULT_SPREAD)
 
-    def request_us(self, engine: str) -> float:
-        """What a request costs beside its kernels."""
-        return self.values.get(f"{self._name(engine)}.request_us", 0.0)
+    def request_us(self, engine: str, place: Place) -> float:
+        """What a request costs beside its kernels: the call, and threads that must wake."""
+        name, cluster = self._name(engine) or ANY, place.clusters[0]
+        known = self._thread_counts(engine, cluster)
+        costs = [self.values.get(f"{place_key(name, cluster, threads)}.request_us", 0.0) for threads in known]
+        return float(np.interp(place.threads, known, costs)) if known else 0.0
 
     def kernels_us(self, engine: str, works: Sequence[Work]) -> Array:
         """Time of each kernel on one thread of the fastest cluster: float64 [kernels], in microseconds."""
@@ -173,7 +179,10 @@ class Rates:
 
     def _thread_counts(self, engine: str, cluster: str) -> list[int]:
         head = f"{self._name(engine)}.place.{cluster}.t"
-        return sorted({int(key[len(head) :].split(".")[0]) for key in self.values if key.startswith(head)})
+        if head not in self._counts:
+            found = {int(key[len(head) :].split(".")[0]) for key in self.values if key.startswith(head)}
+            self._counts[head] = sorted(found)
+        return self._counts[head]
 
     def _point(self, engine: str, kernel_class: str, cluster: str, threads: int) -> tuple[float, float]:
         for name in (kernel_class, CLASSES[0]):
@@ -198,7 +207,7 @@ _LIKE = {
 
 def _nearest(precision: str) -> tuple[str, ...]:
     """Precisions whose rates serve, best first: weights that are stored in fewer bits are computed with as floats."""
-    if precision.startswith("int8"):
+    if precision.startswith(("int8", "uint8")):
         return precision, "int8", "float32"
     return precision, "float32"
 
@@ -206,6 +215,11 @@ def _nearest(precision: str) -> tuple[str, ...]:
 def probe_key(engine: str, place: Place) -> str:
     """The key of what the probe of calibration usually takes at a place, in milliseconds."""
     return f"{place_key(engine, place.clusters[0], place.threads)}.probe_ms"
+
+
+def undisturbed_key(engine: str, place: Place) -> str:
+    """The key of the share of a place's timings that nothing disturbed."""
+    return f"{place_key(engine, place.clusters[0], place.threads)}.undisturbed"
 
 
 def place_key(engine: str, cluster: str, threads: int) -> str:

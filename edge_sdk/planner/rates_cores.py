@@ -16,13 +16,14 @@ import msgspec
 from edge_sdk.device.cpu_cores import design
 from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.planner.cost_work import CLASSES
-from edge_sdk.planner.rates import ANY, place_key
+from edge_sdk.planner.rates import ANY, THREAD_EXPONENT, place_key
 
 __all__ = ["CoreFigures", "core_class", "core_speed", "derived_rates", "maker", "shipped_figures"]
 
 _REFERENCE = {"neon": "cortex-a72", "fp16": "cortex-a76"}
 _SPREAD = 0.6
 CALL_CYCLES = 6000.0
+_USUAL_EXPONENTS = {"recurrent": 0.0, "light": 0.0}
 _EACH = 12
 """Up to so many threads each count has its own figures."""
 _HALF = 0.5
@@ -133,7 +134,7 @@ def _places(
     table: dict[str, float] = {}
     for threads in _thread_counts(cpus):
         for name in CLASSES:
-            exponent = figures.threads.get(name, figures.threads.get(CLASSES[0], 0.8))
+            exponent = figures.threads.get(name, _USUAL_EXPONENTS.get(name, THREAD_EXPONENT))
             share = speeds[0] / speeds[-1] / threads**exponent * (1 + crowding * (threads - 1))
             table[f"{place_key(ANY, cluster.id, threads)}.{name}.share"] = share
     return table
