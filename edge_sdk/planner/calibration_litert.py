@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.planner.calibration_fit import fit_places, fit_rates, predicted_us, spread_of
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us
+from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us, usual_paces_ms
 from edge_sdk.planner.calibration_tflite import tflite_empty, tflite_networks, tflite_probe
 from edge_sdk.planner.calibration_timing import Delays
 from edge_sdk.planner.cost_work import CLASSES, Work, works_of
@@ -44,7 +44,7 @@ def calibrate_litert(
     deadline = began + budget_s * (1 - _LEAVE)
     in_turn(stands, chosen, deadline, clock, tick=lambda: progress(min(1.0, (clock() - began) / budget_s)))
     delays.close()
-    paces_ms = [stand.pace.base_ms() for stand in stands]
+    paces_ms = usual_paces_ms(stands)
     totals = totals_us(stands, paces_ms)
     works = {name: _works(chosen[name]) for name in totals[0] if name != _EMPTY}
     told = {probe_key(ENGINE, stand.place): pace_ms for stand, pace_ms in zip(stands, paces_ms, strict=True)}

@@ -19,7 +19,7 @@ from edge_sdk.planner.calibration_fit import fit_places, fit_rates, spread_of
 from edge_sdk.planner.calibration_networks import CalibrationNetwork, networks, probe_network
 from edge_sdk.planner.calibration_profile import KernelTime, read_profile, work_of_event
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us
+from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us, usual_paces_ms
 from edge_sdk.planner.calibration_timing import Delays, undisturbed
 from edge_sdk.planner.cost_work import Work
 from edge_sdk.planner.rates import Place, probe_key, undisturbed_key
@@ -65,13 +65,13 @@ def calibrate_onnxruntime(
         first = Stand(*places[0], opened, probe, delays, clock)
         contents = {name: network.content for name, network in chosen.items()}
         in_turn([first], contents, began + budget_s * _PROFILED_SHARE, clock, Path(folder), tick)
-        base_ms = first.pace.base_ms()
+        (base_ms,) = usual_paces_ms([first])
         kernels = {name: profiled_kernels(subject, base_ms) for name, subject in first.subjects.items()}
     first.subjects.clear()
     stands = [Stand(*place, opened, probe, delays, clock) for place in places]
     in_turn(stands, {name: contents[name] for name in kernels}, began + budget_s * (1 - _LEAVE), clock, tick=tick)
     delays.close()
-    paces_ms = [stand.pace.base_ms() for stand in stands]
+    paces_ms = usual_paces_ms(stands)
     totals = totals_us(stands, paces_ms)
     rows = {
         name: _works(without_profiler(found, totals[0][name]), chosen[name].weights, channel_block)

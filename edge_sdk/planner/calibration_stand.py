@@ -9,10 +9,18 @@ from pathlib import Path
 
 from edge_sdk.device.affinity import running_on
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
-from edge_sdk.planner.calibration_timing import Delays, Pace, Sample, good_pairs, undisturbed
+from edge_sdk.planner.calibration_timing import (
+    NEAR,
+    Delays,
+    Pace,
+    Sample,
+    good_pairs,
+    most_usual_ms,
+    undisturbed,
+)
 from edge_sdk.planner.rates import Place
 
-__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us"]
+__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us", "usual_paces_ms"]
 
 SAMPLE_MS = 2.0
 MAX_RUNS = 12
@@ -146,6 +154,21 @@ def in_turn(
             tick()
             if clock() > deadline:
                 return
+
+
+def usual_paces_ms(stands: Sequence[Stand]) -> list[float]:
+    """What the probe most often takes at each place while the first place is at its most usual pace, in milliseconds:
+    the paces that times are told at."""
+    first = [sample for subject in stands[0].subjects.values() for sample in subject.samples]
+    paces = [most_usual_ms(first)]
+    for stand in stands[1:]:
+        pairs = [
+            (here, there)
+            for key, subject in stand.subjects.items()
+            for here, there in zip(stands[0].subjects[key].samples, subject.samples, strict=False)
+        ]
+        paces.append(most_usual_ms([b for a, b in pairs if a.off(paces[0]) <= NEAR] or [b for _, b in pairs]))
+    return paces
 
 
 def totals_us(stands: Sequence[Stand], paces_ms: Sequence[float]) -> list[dict[str, float]]:

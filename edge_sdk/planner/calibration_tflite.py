@@ -21,8 +21,9 @@ _FLOAT32, _INT32, _UINT8, _INT8 = 0, 2, 3, 9  # TensorType
 _ADD, _CONCAT, _CONV, _DEPTHWISE, _DENSE, _LOGISTIC, _MAX_POOL, _MUL, _SOFTMAX = 0, 2, 3, 4, 9, 14, 17, 18, 25
 _NAMES_RELU = 1  # ActivationFunctionType
 _POOL = np.random.default_rng(5).standard_normal(1 << 15).astype(np.float32)
-_LENGTHS = (2, 3, 3, 6)
-"""Ops in a chain: of several lengths, so that what a request costs shows apart from what an op costs."""
+_LENGTHS = (3, 5, 10, 20)
+"""Ops in a chain: of several lengths, so that what a request costs shows apart from what an op costs, and as long as
+models are: threads that wait for the next op need no waking."""
 _FEWER = {"uint8": 4}
 _KINDS = {"float32": _FLOAT32, "int8": _INT8, "uint8": _UINT8}
 
@@ -199,7 +200,7 @@ def _length(rng: np.random.Generator) -> int:
 
 def _convs(kernel: int, stride: int = 1) -> Maker:
     def make(chain: _Chain, rng: np.random.Generator) -> None:
-        for _ in range(_length(rng)):
+        for _ in range(_length(rng) if stride == 1 else 3):
             top = max(16, int(rng.choice([2400, 7200])) // chain.shape[1] // kernel)
             chain.conv(max(16, _between(rng, max(8, top // 4), top) // 4 * 4), kernel, stride)
 

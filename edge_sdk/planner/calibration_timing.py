@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 
-__all__ = ["MAX_DELAY", "NEAR", "Delays", "Pace", "Sample", "good_pairs", "undisturbed"]
+__all__ = ["MAX_DELAY", "NEAR", "Delays", "Pace", "Sample", "good_pairs", "most_usual_ms", "undisturbed"]
 
 Request = Callable[[], object]
 
@@ -111,7 +111,6 @@ class Pace:
         self._probe = probe
         self._delays = delays
         self._clock = clock
-        self.probes_ms: list[float] = []
 
     def sample(self, request: Request, runs: int) -> Sample:
         """Runs the request between two probes, `runs` times, and takes the median of these.
@@ -123,16 +122,10 @@ class Pace:
         request()
         timed = [self._timed(request) for _ in range(runs)]
         after_ms, last_delay = self._warm(self._probe)
-        if max(first_delay, last_delay) <= MAX_DELAY:
-            self.probes_ms += [before_ms, after_ms]
         steady = max(before_ms, after_ms) <= 1.3 * min(before_ms, after_ms)
         ms = statistics.median(ms for ms, _ in timed)
         delay = statistics.median(delay for _, delay in timed)
         return Sample(ms, (before_ms + after_ms) / 2, steady, max(delay, first_delay, last_delay))
-
-    def base_ms(self) -> float:
-        """The pace that times are told at: the quicker quarter of undisturbed probes ends there."""
-        return float(np.quantile(self.probes_ms, 0.25)) if self.probes_ms else 0.0
 
     def _warm(self, request: Request) -> tuple[float, float]:
         request()
@@ -144,6 +137,14 @@ class Pace:
         request()
         ms = (self._clock() - start) * 1e3
         return ms, (self._delays() - waited) * 1e3 / max(ms, 1e-6)
+
+
+def most_usual_ms(samples: Sequence[Sample]) -> float:
+    """The pace that most timings are near, in milliseconds: a machine that others use too has several."""
+    paces = np.sort(np.log([sample.probe_ms for sample in samples if sample.is_good] or [s.probe_ms for s in samples]))
+    ends = np.searchsorted(paces, paces + NEAR, side="right")
+    start = int((ends - np.arange(len(paces))).argmax())
+    return float(np.exp(np.median(paces[start : ends[start]])))
 
 
 def undisturbed(samples: Sequence[Sample], probe_ms: float, least: int = 3) -> list[Sample]:

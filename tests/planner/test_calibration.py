@@ -15,7 +15,7 @@ from edge_sdk.graph import open_graph
 from edge_sdk.planner.calibration import calibrate, places_of
 from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us
 from edge_sdk.planner.calibration_tflite import tflite_probe
-from edge_sdk.planner.calibration_timing import Delays, Pace, Sample, undisturbed
+from edge_sdk.planner.calibration_timing import Delays, Pace, Sample, most_usual_ms, undisturbed
 from edge_sdk.planner.cost import CostModel
 from edge_sdk.planner.rates import Place, Rates
 from tests import models
@@ -65,7 +65,13 @@ def test_a_run_that_waited_for_a_cpu_is_no_good() -> None:
     found = pace.sample(machine.work(5.0), 3)
 
     assert not found.is_good
-    assert pace.probes_ms == []
+
+
+def test_times_are_told_at_the_pace_that_most_timings_are_near() -> None:
+    """A machine that others use too has several paces, and their mean is none of them."""
+    samples = [sample(probe_ms=ms) for ms in (1.0, 1.02, 0.99, 1.01, 1.6, 1.62, 1.58)]
+
+    assert most_usual_ms([*samples, sample(probe_ms=5.0, delay=0.5)]) == pytest.approx(1.0, rel=0.03)
 
 
 def test_disturbed_timings_and_those_at_another_pace_do_not_count_where_there_are_others() -> None:
