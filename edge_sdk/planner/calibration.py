@@ -111,12 +111,11 @@ def _calibrators() -> dict[str, _Calibrator]:
 def _onnxruntime(device: Device, budget_s: float, progress: Callable[[float], object]) -> dict[str, float]:
     from edge_sdk.planner.calibration_onnxruntime import calibrate_onnxruntime
 
-    memory = (device.memory_mb or 4096) * 2**20
     return calibrate_onnxruntime(
         places_of(device),
         budget_s,
         channel_block=channel_block(device),
-        max_bytes=memory * _MEMORY_SHARE,
+        max_bytes=_max_bytes(device),
         progress=progress,
     )
 
@@ -124,7 +123,11 @@ def _onnxruntime(device: Device, budget_s: float, progress: Callable[[float], ob
 def _litert(device: Device, budget_s: float, progress: Callable[[float], object]) -> dict[str, float]:
     from edge_sdk.planner.calibration_litert import calibrate_litert
 
-    return calibrate_litert(places_of(device), budget_s, progress=progress)
+    return calibrate_litert(places_of(device), budget_s, max_bytes=_max_bytes(device), progress=progress)
+
+
+def _max_bytes(device: Device) -> float:
+    return (device.memory_mb or 4096) * 2**20 * _MEMORY_SHARE
 
 
 def channel_block(device: Device) -> int:

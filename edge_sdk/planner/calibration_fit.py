@@ -21,6 +21,9 @@ ANY = "any"
 """The sort that stands for all that were not met."""
 DRAWN_IN = 0.3
 LEAST_US = 0.1
+WAKING_US = 50.0
+"""Chance in a timing beside what grows with it: a thread that has to be woken or not."""
+_USUAL_OFF = 0.05
 _FEW = 6
 _ROUNDS = 6
 _CALLS_AND_BYTES = (0, 2, 3)
@@ -134,10 +137,12 @@ def fit_places(
     mean = float(np.median(totals[alone > 0] / alone[alone > 0]))
     drawn = np.zeros((len(classes), counts.shape[1]))
     drawn[range(len(classes)), range(0, 2 * len(classes), 2)] = DRAWN_IN
-    solution = nonnegative(
-        np.vstack([counts / totals[:, None], drawn]),
-        np.concatenate([np.ones(len(rows)), np.full(len(classes), DRAWN_IN * mean)]),
-    )
+    towards = np.full(len(classes), DRAWN_IN * mean)
+    weights, scale = np.ones(len(rows)), 1 / (totals + WAKING_US)
+    for _ in range(_ROUNDS):
+        matrix = np.vstack([counts * (weights * scale)[:, None], drawn])
+        solution = nonnegative(matrix, np.concatenate([totals * weights * scale, towards]))
+        weights = 1 / np.sqrt(np.maximum(np.abs(counts @ solution - totals) * scale / _USUAL_OFF, 1))
     shares = {name: (float(solution[2 * i]), float(solution[2 * i + 1])) for i, name in enumerate(classes)}
     return shares, float(solution[-1])
 

@@ -26,6 +26,7 @@ def calibrate_litert(
     places: Sequence[tuple[Place, tuple[int, ...] | None]],
     budget_s: float,
     *,
+    max_bytes: float = float("inf"),
     clock: Clock = REAL_TIME,
     progress: Callable[[float], object] = lambda share: None,
 ) -> dict[str, float]:
@@ -34,11 +35,12 @@ def calibrate_litert(
     Args:
         places: places with the CPUs to pin to; the first is one thread of the fastest cluster.
         budget_s: how long it may take, in seconds.
+        max_bytes: of all networks together.
         clock: tells seconds.
         progress: told from 0 to 1.
     """
     began = clock()
-    chosen = {_EMPTY: tflite_empty()} | {f"{net.name} {net.precision}": net.content for net in tflite_networks()}
+    chosen = {_EMPTY: tflite_empty()} | _within(max_bytes)
     delays = Delays()
     stands = [Stand(*place, opened, tflite_probe(), delays, clock) for place in places]
     deadline = began + budget_s * (1 - _LEAVE)
@@ -51,6 +53,17 @@ def calibrate_litert(
     told |= {undisturbed_key(ENGINE, stand.place): stand.good_share for stand in stands}
     progress(1.0)
     return _rates([place for place, _ in places], works, totals) | told
+
+
+def _within(max_bytes: float) -> dict[str, bytes]:
+    chosen: dict[str, bytes] = {}
+    total = 0
+    for network in tflite_networks():
+        total += len(network.content)
+        if total > max_bytes and chosen:
+            break
+        chosen[f"{network.name} {network.precision}"] = network.content
+    return chosen
 
 
 def _works(content: bytes) -> tuple[Work, ...]:

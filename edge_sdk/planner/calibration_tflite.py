@@ -194,13 +194,13 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
 
-def _length(rng: np.random.Generator) -> int:
-    return int(rng.choice(_LENGTHS))
+def _length(rng: np.random.Generator, most: int = max(_LENGTHS)) -> int:
+    return min(most, int(rng.choice(_LENGTHS)))
 
 
 def _convs(kernel: int, stride: int = 1) -> Maker:
     def make(chain: _Chain, rng: np.random.Generator) -> None:
-        for _ in range(_length(rng) if stride == 1 else 3):
+        for _ in range(_length(rng, 20 if stride == 1 else 3)):
             top = max(16, int(rng.choice([2400, 7200])) // chain.shape[1] // kernel)
             chain.conv(max(16, _between(rng, max(8, top // 4), top) // 4 * 4), kernel, stride)
 
@@ -217,7 +217,7 @@ def _depthwises(chain: _Chain, rng: np.random.Generator) -> None:
 
 
 def _denses(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(_length(rng)):
+    for _ in range(_length(rng, 5)):
         chain.dense(_between(rng, 64, 1600))
 
 
@@ -244,7 +244,7 @@ def _softmaxes(chain: _Chain, rng: np.random.Generator) -> None:
 
 
 def _concats(chain: _Chain, rng: np.random.Generator) -> None:
-    for _ in range(min(4, _length(rng)) - 1):
+    for _ in range(_length(rng, 4) - 1):
         shape = (*chain.shape[:-1], 2 * chain.shape[-1])
         chain.then(_CONCAT, [chain.at], shape, 10, f0=("i", len(shape) - 1))
 
