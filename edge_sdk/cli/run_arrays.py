@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_sdk.cli.run_answers import Answer, Stopwatch, best_classes
-from edge_sdk.cli.run_inputs import FeedPlan, read_arrays
+from edge_sdk.cli.run_inputs import FeedPlan
+from edge_sdk.formats.array_files import read_arrays
 
 if TYPE_CHECKING:
     from edge_sdk.session import Session

@@ -5,11 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,31 +13,14 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import InputNameError, InputTypeError, InputValueError, UnreadableInput
+from edge_sdk.formats.array_files import read_array
 from edge_sdk.tensors import Array, TensorSpec
 
-__all__ = ["FeedPlan", "InputFile", "input_files", "plan_feeds", "read_array", "read_arrays"]
+__all__ = ["FeedPlan", "InputFile", "input_files", "plan_feeds"]
 
 _PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 _SUFFIX_KINDS = {".npy": "array", ".npz": "array", ".wav": "sound"} | dict.fromkeys(_PICTURES, "picture")
-_MAX_ARRAY_BYTES = 8 << 30
 _RATE_NAMES = {"sr", "sample_rate", "sampling_rate", "samplerate"}
-# Everything that numpy's readers let through for a damaged file.
-_DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,55 +204,6 @@ def _as(spec: TensorSpec, array: Array) -> Array:
     if dtype.kind in "iu" and not np.array_equal(converted, array):
         raise InputTypeError(f"--feed {spec.name}: {array.tolist()} does not fit {spec.describe()}")
     return converted
-
-
-def read_array(path: Path) -> Array:
-    """Reads a .npy file. Pickled objects are refused: they run code.
-
-    Raises:
-        UnreadableInput: missing, damaged, or of Python objects.
-    """
-    array = _load(path)
-    if not isinstance(array, np.ndarray):
-        raise UnreadableInput(f"{path}: expected one array (.npy), found an archive (.npz)")
-    return array
-
-
-def read_arrays(path: Path) -> Array | dict[str, Array]:
-    """Reads a .npy file as an array, or a .npz file as arrays by name. Pickled objects are refused.
-
-    Raises:
-        UnreadableInput: missing, damaged, too large, or of Python objects.
-    """
-    return _load(path)
-
-
-def _load(path: Path) -> Array | dict[str, Array]:
-    if not path.is_file():
-        raise UnreadableInput(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
-    try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")
-            if file.read(4) == b"PK\x03\x04":
-                with zipfile.ZipFile(file) as archive:
-                    size = sum(member.file_size for member in archive.infolist())
-                if size > _MAX_ARRAY_BYTES:
-                    raise UnreadableInput(
-                        f"{path}: its arrays would take {size >> 20} MB, the limit is {_MAX_ARRAY_BYTES >> 20}"
-                    )
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            with loaded:
-                return {name: np.asarray(loaded[name]) for name in loaded.files}
-    except UnreadableInput:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(_reason(error).split())
-        if "allow_pickle" in reason or "pickled" in reason:
-            reason = "it is no array of numbers (pickled objects are not read)"
-        raise UnreadableInput(f"{path}: the array cannot be read: {reason[:200]}") from None
 
 
 def _reason(error: BaseException) -> str:

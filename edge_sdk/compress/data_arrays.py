@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import struct
-import tokenize
-import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from edge_sdk.compress.data import Data, spread
-from edge_sdk.errors import InputError, InputNameError, InputShapeError, InputTypeError, UnreadableInput
+from edge_sdk.errors import InputNameError, InputShapeError, InputTypeError, UnreadableInput
+from edge_sdk.formats.array_files import reading_arrays
 from edge_sdk.tensors import Array, TensorSpec, quantize
 
 __all__ = ["read_array_file", "read_array_folder"]
 
 MAX_KEPT_BYTES = 4 << 30
 _LABEL_NAMES = ("labels", "label", "y", "targets", "target", "classes", "class")
-# Everything that numpy's and zipfile's readers let through for a damaged file.
-_DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_array_file(path: Path, inputs: Sequence[TensorSpec], samples: int | None) -> Data:
@@ -49,7 +27,7 @@ def read_array_file(path: Path, inputs: Sequence[TensorSpec], samples: int | Non
         UnreadableInput: missing, damaged, too large, or of Python objects.
         InputError: an array does not fit its input.
     """
-    with _guarded(path):
+    with reading_arrays(path):
         stored = _Npz(path) if path.suffix.lower() == ".npz" else _Npy(path)
         roles, notes = _roles(stored.shapes, inputs, path)
         rows = _rows(stored.shapes, roles, path)
@@ -296,9 +274,7 @@ def _header(stream: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], 
     """Shape, whether columns come first, and dtype. Objects are refused: reading them runs code."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        shape, by_column, dtype = read(stream)
+    shape, by_column, dtype = read(stream)
     if dtype.hasobject or dtype.kind not in "biufcUS":
         raise UnreadableInput(f"{path}: array {name!r} holds {dtype}, expected plain numbers; pickled objects run code")
     if any(size < 0 for size in shape):
@@ -311,16 +287,3 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     if len(content) < count:
         raise EOFError("the file ends before its array does")
     return content
-
-
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise UnreadableInput(f"{path}: there is no such file") from None
-    except _DAMAGE as error:
-        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-        raise UnreadableInput(f"{os.fspath(path)}: the arrays cannot be read: {reason[:200]}") from None

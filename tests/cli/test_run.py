@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.cli import main
-from edge_sdk.cli.run_inputs import input_files, read_arrays
+from edge_sdk.cli.run_inputs import input_files
 from edge_sdk.errors import UnreadableInput
+from edge_sdk.formats.array_files import read_arrays
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
