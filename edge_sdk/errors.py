@@ -31,6 +31,7 @@
     ├── MissingExtra (ImportError)          an optional dependency is not installed; the message names the extra
     ├── StorageError (OSError)              a file could not be written whole
     ├── SessionClosed (RuntimeError)
+    ├── WireError (ValueError)              a body of the wire breaks the protocol or its limits; `.status`
     └── DeadlineExceeded (TimeoutError)
 
 Each also inherits the builtin that fits, so `except ValueError` keeps working. A message says what was wrong,
@@ -74,6 +75,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnsupportedOp",
     "UnsupportedVersion",
+    "WireError",
 ]
 
 
@@ -219,6 +221,18 @@ class StorageError(EdgeError, OSError):
 
 class SessionClosed(EdgeError, RuntimeError):
     """The session was closed before the call."""
+
+
+class WireError(EdgeError, ValueError):
+    """A body of the wire breaks the protocol or the limits.
+
+    Attributes:
+        status: the HTTP status that says so.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class DeadlineExceeded(EdgeError, TimeoutError):

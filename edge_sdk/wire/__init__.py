@@ -1,0 +1,1 @@
+"""What travels between a device and an endpoint: bodies, and the transports that carry them."""
