@@ -31,6 +31,12 @@
     ├── MissingExtra (ImportError)          an optional dependency is not installed; the message names the extra
     ├── StorageError (OSError)              a file could not be written whole
     ├── SessionClosed (RuntimeError)
+    ├── EndpointError (ConnectionError)     an endpoint gave no answer that can be used; `.status`, `.retry_after_s`
+    │   ├── EndpointUnreachable             no connection, or it broke before the answer was whole
+    │   ├── EndpointRefused                 it answered with an error status
+    │   ├── EndpointResting                 it failed too often and is not asked for a while
+    │   ├── EndpointMismatch                the model there is not of this bundle, cut and codec
+    │   └── InvalidAnswer                   its answer is broken, or not what the model gives
     ├── WireError (ValueError)              a body of the wire breaks the protocol or its limits; `.status`
     └── DeadlineExceeded (TimeoutError)
 
@@ -53,6 +59,11 @@ __all__ = [
     "DeadlineExceeded",
     "DeviceError",
     "EdgeError",
+    "EndpointError",
+    "EndpointMismatch",
+    "EndpointRefused",
+    "EndpointResting",
+    "EndpointUnreachable",
     "EngineError",
     "EngineNotInstalled",
     "InputError",
@@ -60,6 +71,7 @@ __all__ = [
     "InputShapeError",
     "InputTypeError",
     "InputValueError",
+    "InvalidAnswer",
     "InvalidManifest",
     "MissingExtra",
     "ModelError",
@@ -221,6 +233,40 @@ class StorageError(EdgeError, OSError):
 
 class SessionClosed(EdgeError, RuntimeError):
     """The session was closed before the call."""
+
+
+class EndpointError(EdgeError, ConnectionError):
+    """An endpoint gave no answer that can be used.
+
+    Attributes:
+        status: HTTP status it answered with; None where there was no answer.
+        retry_after_s: when it asks to be tried again, in seconds from then; None where it does not say.
+    """
+
+    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class EndpointUnreachable(EndpointError):
+    """No connection, or it broke before the answer was whole."""
+
+
+class EndpointRefused(EndpointError):
+    """The endpoint answered with an error status."""
+
+
+class EndpointResting(EndpointError):
+    """The endpoint failed too often lately and is not asked for a while."""
+
+
+class EndpointMismatch(EndpointError):
+    """The model at the endpoint is not the one meant: another bundle, cut or codec."""
+
+
+class InvalidAnswer(EndpointError):
+    """The answer of the endpoint is broken, or not what the model gives."""
 
 
 class WireError(EdgeError, ValueError):

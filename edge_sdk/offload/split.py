@@ -1,0 +1,294 @@
+"""A model whose head runs here and whose tail runs at an endpoint, with the local tail as the way back.
+
+feeds ── head ──▶ tensors of the cut ──┬──▶ endpoint ──▶ outputs       whichever ends first
+                                       └──▶ local tail ─▶ outputs      (late, failed, refused: only this one)
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
+from edge_sdk.errors import EndpointError, EndpointResting, EngineError, SessionClosed
+from edge_sdk.metrics import Histogram
+from edge_sdk.offload.hedge import Outcome, hedged, patience_ms
+from edge_sdk.offload.local import Compute, LocalTail, computing
+from edge_sdk.tensors import Array, TensorSpec, check_out
+from edge_sdk.wire.deadline import Deadline
+from edge_sdk.wire.endpoint import Endpoint, TailIdentity
+from edge_sdk.wire.overdue import Transfer
+from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
+
+__all__ = ["Split", "SplitFigures", "SplitRunner"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """What is divided, and how.
+
+    Attributes:
+        name: of the whole model, for messages.
+        inputs: of the whole model.
+        outputs: of the whole model.
+        tail: name of the tail at the endpoints.
+        travels: what the tail is fed: outputs of the head, or inputs of the model that the tail reads too.
+        gives: outputs of the tail. What `outputs` has beside them comes from the head.
+        identity: which tail is meant; None to trust the name.
+        version: of the tail at the endpoints; "" for what their policy chooses.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tail: str
+    travels: tuple[str, ...]
+    gives: tuple[TensorSpec, ...]
+    identity: TailIdentity | None = None
+    version: str = ""
+
+
+class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests went so far.
+
+    Attributes:
+        requests: all of them.
+        remote: answered by an endpoint.
+        local: answered by the local tail.
+        hedged: both were begun, because the endpoint was late.
+        resting: of `local`: no endpoint was asked, since all had failed too often.
+        late: answered after their deadline.
+        failure: why an endpoint last gave no answer; "" where it always did.
+    """
+
+    requests: int = 0
+    remote: int = 0
+    local: int = 0
+    hedged: int = 0
+    resting: int = 0
+    late: int = 0
+    failure: str = ""
+
+
+class SplitRunner(Runner):
+    """Runs a split model; a `Runner` like any other. No request is lost while the device itself can answer it.
+
+    Args:
+        split: what is divided, and how.
+        head: computes the head; a `Runner` is closed with this one.
+        local: the local tail; closed with this one.
+        endpoints: in order of preference while nothing is known of their links; not closed with this one.
+        deadline_ms: of each request, from the start of its head; None for none. An answer that could not be had in time
+            is given late, and counted.
+        first_patience_ms: how long an endpoint has for itself while its link is unknown.
+        refuse_nan: whether an endpoint's answer with NaN is computed again here.
+        timeline: time and threads.
+    """
+
+    engine = "split"
+
+    def __init__(
+        self,
+        split: Split,
+        head: Runner | Compute,
+        local: LocalTail,
+        endpoints: Sequence[Endpoint],
+        *,
+        deadline_ms: float | None = None,
+        first_patience_ms: float = 500.0,
+        refuse_nan: bool = True,
+        timeline: Timeline = REAL_TIMELINE,
+    ) -> None:
+        self.model, self.inputs, self.outputs = split.name, split.inputs, split.outputs
+        self.options = LoadOptions()
+        self.queue = Histogram()
+        self.notes = (
+            f"split: the tail {split.tail!r} runs at {', '.join(e.name for e in endpoints) or 'no endpoint'}",
+        )
+        self.split, self.local, self.endpoints = split, local, tuple(endpoints)
+        self._head = head
+        self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
+        self._refuse_nan = refuse_nan
+        self._timeline = timeline
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late"), 0)
+        self._failure = ""
+        self._closed = False
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `Runner.run`.
+
+        Raises:
+            EngineError: the head failed, or endpoint and local tail both did.
+        """
+        if out:
+            check_out(out, feeds, self.outputs, self.model)
+        deadline, computed = self._begin(feeds)
+        return self._finish(feeds, computed, deadline, Transfer(), out)
+
+    def run_stream(self, frames: Iterable[Mapping[str, Any]], depth: int = 2) -> Iterator[dict[str, Any]]:
+        """Runs frame after frame; the head of the next one runs while those before it travel.
+
+        Args:
+            frames: feeds; the next is asked for when fewer than `depth` are on their way.
+            depth: frames between the start of their head and their answer: 1 for none at once, 2 for one that travels
+                while the next head runs.
+
+        Yields:
+            Outputs, in the order of `frames`.
+
+        Raises:
+            EngineError: as `run`.
+        """
+        travelling: deque[tuple[Future[dict[str, Any]], Transfer]] = deque()
+        try:
+            for feeds in frames:
+                travelling.append(self._send_off(feeds))
+                if len(travelling) >= depth:
+                    yield self._next_of(travelling)
+            while travelling:
+                yield self._next_of(travelling)
+        finally:
+            for _, transfer in travelling:  # whoever reads the stream went away
+                transfer.give_up()
+
+    def figures(self) -> SplitFigures:
+        """How requests went so far."""
+        with self._lock:
+            return SplitFigures(**self._counts, failure=self._failure)
+
+    def placement(self) -> PlacementReport:
+        """Where the head computes."""
+        return self._head.placement() if isinstance(self._head, Runner) else PlacementReport((), (), verified=False)
+
+    def close(self) -> None:
+        """Frees head and local tail. Idempotent."""
+        self._closed = True
+        if isinstance(self._head, Runner):
+            self._head.close()
+        self.local.close()
+
+    def _begin(self, feeds: Mapping[str, Any]) -> tuple[Deadline, Mapping[str, Any]]:
+        if self._closed:
+            raise SessionClosed(f"{self.model}: the runner was closed before the call")
+        return Deadline.after(self._deadline_ms, self._timeline), computing(self._head)(feeds)
+
+    def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfer]:
+        deadline, computed = self._begin(feeds)
+        transfer = Transfer()
+        return self._timeline.start(lambda: self._finish(feeds, computed, deadline, transfer)), transfer
+
+    def _next_of(self, travelling: deque[tuple[Future[dict[str, Any]], Transfer]]) -> dict[str, Any]:
+        future = travelling[0][0]
+        self._timeline.first([future], None)
+        travelling.popleft()
+        return future.result()
+
+    def _finish(
+        self,
+        feeds: Mapping[str, Any],
+        computed: Mapping[str, Any],
+        deadline: Deadline,
+        transfer: Transfer,
+        out: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """From what the head computed to the outputs of the whole model."""
+        cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+        outcome = self._tail(cut, deadline, transfer)
+        self._count(outcome, deadline)
+        outputs = {}
+        for spec in self.outputs:
+            source = outcome.result if spec.name in outcome.result else computed
+            if spec.name not in source:
+                raise EngineError(f"{self.model}: neither head nor tail gives output {spec.name!r}; check the split")
+            outputs[spec.name] = _handed_out(source[spec.name], (out or {}).get(spec.name))
+        return outputs
+
+    def _travelling(self, name: str, feeds: Mapping[str, Any], computed: Mapping[str, Any]) -> Any:
+        source = computed if name in computed else feeds
+        if name not in source:
+            raise EngineError(f"{self.model}: the head does not give {name!r}, which the tail needs; check the split")
+        return source[name]
+
+    def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer) -> Outcome[Mapping[str, Any]]:
+        size_bytes = sum(array.nbytes for array in cut.values())
+        able = sorted((e for e in self.endpoints if e.breaker.admits()), key=lambda e: _cost_ms(e, size_bytes))
+        if not able:
+            why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
+            return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
+        wait_ms = patience_ms(
+            able[0].link.late_ms(), self._first_patience_ms, self.local.needs_ms(), deadline.left_s() * 1e3
+        )
+        return hedged(
+            lambda: self._away(able, cut, deadline, transfer),
+            lambda: self.local(cut),
+            wait_ms / 1e3,
+            self._timeline,
+            transfer.give_up,
+        )
+
+    def _away(
+        self, able: Sequence[Endpoint], cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer
+    ) -> Mapping[str, Any]:
+        """The answer of the first endpoint that gives one."""
+        failure: EndpointError | None = None
+        for endpoint in able:
+            try:
+                return endpoint.infer(
+                    self.split.tail,
+                    cut,
+                    outputs=[spec.name for spec in self.split.gives],
+                    version=self.split.version,
+                    deadline=deadline,
+                    identity=self.split.identity,
+                    expected=self.split.gives,
+                    refuse_nan=self._refuse_nan,
+                    transfer=transfer,
+                ).outputs
+            except EndpointError as error:
+                failure = error
+                if transfer.given_up.is_set():
+                    break
+        assert failure is not None
+        raise failure
+
+    def _count(self, outcome: Outcome[Mapping[str, Any]], deadline: Deadline) -> None:
+        failure = outcome.failure
+        resting = isinstance(failure, EndpointResting)
+        with self._lock:
+            counts = self._counts
+            counts["requests"] += 1
+            counts["remote" if outcome.remote else "local"] += 1
+            counts["hedged"] += outcome.hedged
+            counts["resting"] += resting
+            counts["late"] += deadline.passed()
+            if failure is not None and not resting:
+                self._failure = str(failure)
+        if failure is not None and not resting:
+            log.info("%s: answered here: %s", self.model, failure)
+
+
+def _cost_ms(endpoint: Endpoint, size_bytes: int) -> float:
+    """Order of preference: an unknown link first, so that it becomes known."""
+    estimate = endpoint.link.estimate()
+    return 0.0 if estimate is None else estimate.transfer_ms(size_bytes)
+
+
+def _handed_out(array: Any, target: Array | None) -> Any:
+    """The array as the caller gets it: in `target` where one is given, and always one that the caller may write to."""
+    if target is not None:
+        np.copyto(target, array)
+        return target
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        return array.copy()
+    return array

@@ -1,0 +1,228 @@
+"""An endpoint that speaks the Open Inference Protocol v2 over HTTP, with the binary tensor extension.
+
+Source: https://github.com/kserve/open-inference-protocol (REST), and Triton's extension for binary tensor data.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote
+
+from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointRefused, InputError, InvalidAnswer, WireError
+from edge_sdk.tensors import Array, TensorSpec
+from edge_sdk.wire.body import decode_response, encode_request
+from edge_sdk.wire.breaker import Breaker
+from edge_sdk.wire.channel import Channel
+from edge_sdk.wire.connections import Address, Connection, Connections, TlsFiles
+from edge_sdk.wire.content_coding import coded, decoded, known_codings
+from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
+from edge_sdk.wire.endpoint import Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
+from edge_sdk.wire.exchange import HEADER_LENGTH, Reply, exchange
+from edge_sdk.wire.limits import Limits
+from edge_sdk.wire.link import Link
+from edge_sdk.wire.metadata import read_document, read_metadata
+from edge_sdk.wire.overdue import Transfer
+from edge_sdk.wire.retry import Retry
+
+__all__ = ["HttpEndpoint"]
+
+DEADLINE = "deadline-ms"
+VERIFIED_FOR_S = 60.0
+"""An endpoint may load another tail while the connection stands, and one that is not ours tells so only when asked."""
+LONGEST_REASON = 300
+LONGEST_RETRY_AFTER_S = 3600.0
+
+
+class HttpEndpoint(Endpoint):
+    """Runs models at a server; see `Endpoint`.
+
+    Args:
+        url: `http://HOST:PORT` or `https://…`, with what stands before `/v2` if anything does.
+        token: sent as bearer token.
+        tls: certificates, for https.
+        connect_timeout_s: how long connecting may take.
+        timeout_s: how long a request without a nearer deadline may take.
+        connections: idle connections kept.
+        coding: content coding of requests: "", "gzip", "deflate" or "zstd"; worth it on slow links only.
+        limits: of an answer: sizes, depth.
+        retry: tries and pauses; None for the usual.
+        breaker: None for one with the usual figures.
+
+    Raises:
+        InputError: address, token, coding or certificates cannot be used.
+        MissingExtra: `coding` is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        connect_timeout_s: float = 2.0,
+        timeout_s: float = 30.0,
+        connections: int = 8,
+        coding: str = "",
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        address = Address.of(url)
+        self.name = f"{'https' if address.tls else 'http'}://{address.authority}{address.path}"
+        self.link = Link()
+        self.breaker = breaker or Breaker()
+        self._path = address.path
+        self._coding = coding
+        self._limits = limits or Limits()
+        self._headers = _headers(address, token)
+        if coding:
+            coded((), coding)  # an unknown or missing one is told now, not with the first request
+        self._connections = Connections(address, tls or TlsFiles(), connect_timeout_s, connections)
+        self._channel = Channel(
+            self.name, self._connections, self.link, self.breaker, retry or Retry(), timeout_s=timeout_s
+        )
+
+    def infer(
+        self,
+        model: str,
+        feeds: Mapping[str, Array],
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str = "",
+        deadline: Deadline = NO_DEADLINE,
+        identity: TailIdentity | None = None,
+        expected: Sequence[TensorSpec] | None = None,
+        refuse_nan: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Answer:
+        """See `Endpoint.infer`."""
+        where = f"{self.name}: model {model!r}"
+        body = encode_request(feeds, outputs=outputs)
+        headers = {**self._headers, "Content-Type": "application/octet-stream"}
+        if body.header_length is not None:
+            headers[HEADER_LENGTH] = str(body.header_length)
+        parts: Sequence[bytes | memoryview] = body.parts
+        if self._coding:
+            parts = (coded(parts, self._coding),)
+            headers["Content-Encoding"] = self._coding
+        sent_bytes = sum(len(part) for part in parts) if self._coding else body.size
+        target = f"{self._target(model, version)}/infer"
+
+        def ask(connection: Connection, left: Deadline) -> Answer:
+            if identity is not None:
+                self._verify(connection, model, version, identity, left)
+            began_s = time.monotonic()
+            told = _with_deadline(headers, left)
+            reply = exchange(connection, "POST", target, told, parts, self._limits.max_body_bytes, where)
+            duration_ms = (time.monotonic() - began_s) * 1e3
+            answer = self._answer(reply, sent_bytes, duration_ms, where)
+            if identity is not None:
+                identity.check(answer.parameters, where, required=False)
+            if expected is not None:
+                check_answer(answer.outputs, expected, where, refuse_nan)
+            self.link.record(answer.size_bytes, duration_ms)
+            return answer
+
+        return self._channel.ask(ask, deadline, transfer or Transfer(), sent_bytes)
+
+    def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
+        """See `Endpoint.metadata`."""
+        return self._channel.ask(lambda on, left: self._metadata(on, model, version, left), deadline, Transfer())
+
+    def ready(self, model: str = "", *, version: str = "", deadline: Deadline = NO_DEADLINE) -> bool:
+        """Whether the endpoint, or `model` there, is ready to run; false too where it cannot be reached in time."""
+        target = f"{self._target(model, version)}/ready" if model else f"{self._path}/v2/health/ready"
+        try:
+            self._channel.ask(lambda on, left: self._get(on, target, left, self.name), deadline, Transfer())
+        except (EndpointError, DeadlineExceeded):
+            return False
+        return True
+
+    def close(self) -> None:
+        """See `Endpoint.close`."""
+        self._connections.close()
+
+    def _target(self, model: str, version: str) -> str:
+        target = f"{self._path}/v2/models/{quote(model, safe='')}"
+        return f"{target}/versions/{quote(version, safe='')}" if version else target
+
+    def _get(self, connection: Connection, target: str, left: Deadline, where: str) -> memoryview:
+        headers = _with_deadline(self._headers, left)
+        return self._content(
+            exchange(connection, "GET", target, headers, (), self._limits.max_body_bytes, where), where
+        )
+
+    def _metadata(self, connection: Connection, model: str, version: str, left: Deadline) -> ModelMetadata:
+        where = f"{self.name}: model {model!r}"
+        return read_metadata(self._get(connection, self._target(model, version), left, where), where)
+
+    def _verify(self, connection: Connection, model: str, version: str, identity: TailIdentity, left: Deadline) -> None:
+        """Asks on the very connection that will carry the request: another one may lead to another process."""
+        key = (model, version, identity)
+        found_s = connection.verified.get(key)
+        now_s = time.monotonic()
+        if found_s is None or now_s - found_s > VERIFIED_FOR_S:
+            metadata = self._metadata(connection, model, version, left)
+            identity.check(metadata.parameters, f"{self.name}: model {model!r}")
+            connection.verified[key] = now_s
+
+    def _content(self, reply: Reply, where: str) -> memoryview:
+        """The body, decompressed.
+
+        Raises:
+            EndpointRefused: the status is an error, with the reason that the endpoint gives.
+            InvalidAnswer: the content coding is broken.
+        """
+        coding = (reply.headers.get("Content-Encoding") or "").strip().lower()
+        body = decoded(reply.body, coding, self._limits.max_body_bytes, where)
+        if reply.status == 200:
+            return body
+        reason = read_document(body).get("error") or bytes(body[:LONGEST_REASON]).decode("utf-8", "replace")
+        line = " ".join(str(reason).split())[:LONGEST_REASON]
+        raise EndpointRefused(
+            f"{where}: refused with status {reply.status}: {line or 'no reason given'}",
+            reply.status,
+            _retry_after_s(reply.headers.get("Retry-After")),
+        )
+
+    def _answer(self, reply: Reply, sent_bytes: int, duration_ms: float, where: str) -> Answer:
+        body = self._content(reply, where)
+        told = reply.headers.get(HEADER_LENGTH)
+        try:
+            if told is not None and not (told.isascii() and told.isdigit() and len(told) < 12):
+                raise InvalidAnswer(f"{where}: {HEADER_LENGTH} is {told[:40]!r}, expected a number of bytes")
+            read = decode_response(body, None if told is None else int(told), self._limits)
+        except WireError as error:
+            raise InvalidAnswer(f"{where}: the answer is broken: {error}") from None
+        size_bytes = sent_bytes + reply.body.nbytes
+        return Answer(read.outputs, read.model_version or "", read.parameters or {}, size_bytes, duration_ms)
+
+
+def _headers(address: Address, token: str | None) -> dict[str, str]:
+    headers = {"Host": address.authority, "Accept-Encoding": ", ".join(known_codings()), "User-Agent": "edge-sdk"}
+    if token is not None:
+        if not token or any(ord(c) <= 32 or ord(c) >= 127 for c in token):
+            raise InputError("the token is empty or holds spaces, control or non-ASCII characters")
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _with_deadline(headers: Mapping[str, str], left: Deadline) -> dict[str, str]:
+    """What is left now: no clock need agree with another."""
+    return {**headers, DEADLINE: str(max(math.floor(left.left_s() * 1e3), 0))}
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3: a number, or a date); None where it says nothing usable."""
+    if not value:
+        return None
+    if value.isascii() and value.strip().isdigit() and len(value) < 12:
+        return min(float(value), LONGEST_RETRY_AFTER_S)
+    try:
+        left_s = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return min(max(left_s, 0.0), LONGEST_RETRY_AFTER_S)
