@@ -119,7 +119,7 @@ class SimulatedLink:
         left_s = delay_ms / 1e3 + size_bytes * 8e-6 / self.bandwidth_mbps
         now_s = sent_s
         for begins_s, ends_s in sorted(self.outages):
-            if ends_s > now_s and begins_s < now_s + left_s:
+            if ends_s > now_s and (begins_s <= now_s or begins_s < now_s + left_s):
                 left_s -= max(begins_s - now_s, 0.0)
                 now_s = ends_s
         return now_s + left_s

@@ -1,0 +1,72 @@
+"""A model so small that its split is plain: y = 3 * (x + 1), head x + 1, tail times 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.offload import LocalTail, Split, SplitRunner
+from edge_sdk.tensors import Array, TensorSpec
+from edge_sdk.wire.endpoint import Endpoint, TailIdentity
+from edge_sdk.wire.simulated import SimulatedTimeline
+
+IDENTITY = TailIdentity(bundle="sha256:1234", cut="c0ffee", codec="none")
+SPLIT = Split(
+    name="model",
+    inputs=(TensorSpec("x", "float32", (1, 4)),),
+    outputs=(TensorSpec("y", "float32", (1, 4)),),
+    tail="model@c0ffee",
+    travels=("h",),
+    gives=(TensorSpec("y", "float32", (1, 4)),),
+    identity=IDENTITY,
+)
+
+
+def feeds_of(number: float) -> dict[str, Array]:
+    return {"x": np.full((1, 4), number, np.float32)}
+
+
+def answer_of(number: float) -> Array:
+    return np.full((1, 4), 3 * (number + 1), np.float32)
+
+
+def head(feeds: Mapping[str, Any]) -> dict[str, Array]:
+    return {"h": feeds["x"] + np.float32(1)}
+
+
+def tail(feeds: Mapping[str, Any]) -> dict[str, Array]:
+    return {"y": feeds["h"] * np.float32(3)}
+
+
+class Timed:
+    """Computes something and lets simulated time pass meanwhile.
+
+    Attributes:
+        calls: when each call began, in seconds.
+    """
+
+    def __init__(self, compute: Any, timeline: SimulatedTimeline, ms: float) -> None:
+        self.compute, self.timeline, self.ms = compute, timeline, ms
+        self.calls: list[float] = []
+
+    def __call__(self, feeds: Mapping[str, Any]) -> Any:
+        self.calls.append(self.timeline())
+        self.timeline.sleep(self.ms / 1e3)
+        return self.compute(feeds)
+
+
+def simulated_split(
+    timeline: SimulatedTimeline,
+    endpoints: list[Endpoint],
+    *,
+    local_ms: float = 30.0,
+    head_ms: float = 0.0,
+    **options: Any,
+) -> tuple[SplitRunner, Timed]:
+    """A runner in simulated time, and its local tail."""
+    local = Timed(tail, timeline, local_ms)
+    known = LocalTail(lambda: local, expected_ms=local_ms, timeline=timeline)
+    runner = SplitRunner(SPLIT, Timed(head, timeline, head_ms), known, endpoints, timeline=timeline, **options)
+    return runner, local

@@ -1,0 +1,38 @@
+"""How long the endpoint has for itself before the local way begins."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.offload import patience_ms
+
+
+@pytest.mark.parametrize(
+    "usual_ms, local_ms, left_ms, expected_ms",
+    [
+        (None, None, math.inf, 500.0),
+        (20.0, None, math.inf, 20.0),
+        (20.0, 30.0, 100.0, 20.0),
+        (90.0, 30.0, 100.0, 63.5),
+        (None, 30.0, 100.0, 63.5),
+        (20.0, 95.0, 100.0, 0.0),
+        (20.0, None, 100.0, 0.0),
+        (20.0, 30.0, -5.0, 0.0),
+    ],
+)
+def test_it_is_what_is_usual_unless_the_deadline_is_nearer(
+    usual_ms: float | None, local_ms: float | None, left_ms: float, expected_ms: float
+) -> None:
+    assert patience_ms(usual_ms, 500.0, local_ms, left_ms) == pytest.approx(expected_ms)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e4), st.floats(0, 1e6))
+def test_after_it_there_is_always_time_for_the_local_way_where_there_ever_was(
+    usual_ms: float, local_ms: float, left_ms: float
+) -> None:
+    patience = patience_ms(usual_ms, 500.0, local_ms, left_ms)
+    assert patience == 0.0 or patience + local_ms <= left_ms
