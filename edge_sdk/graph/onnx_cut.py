@@ -1,0 +1,241 @@
+"""Head and tail of an ONNX file. Constants, and ops computed from them alone, stand in each part that needs them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from edge_sdk.errors import DamagedModel, ModelError
+from edge_sdk.formats import ModelFile, without_initializer_inputs
+from edge_sdk.formats.onnx_types import DTYPES
+from edge_sdk.graph.codec import RECORD_KEY, Coded, SplitRecord
+from edge_sdk.graph.flow import Cut, Flow
+from edge_sdk.graph.onnx_nodes import BRIDGE_ERRORS, required_onnx, sort_nodes
+from edge_sdk.graph.view import Graph
+
+__all__ = ["split_onnx"]
+
+_CODES = {name: code for code, name in DTYPES.items()}
+_LEAST_OPSET = 10
+"""The first with QuantizeLinear and DequantizeLinear."""
+_RAISED_OPSET = 13
+_LARGEST = (1 << 31) - 1
+_SHAPE_OPS = ("Shape", "Size")
+_KEPT_FIELDS = ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string")
+
+
+def split_onnx(
+    model: ModelFile, graph: Graph, cut: Cut, coded: Sequence[Coded], records: tuple[SplitRecord, SplitRecord]
+) -> tuple[bytes, bytes]:
+    """Makes head and tail, see `edge_sdk.graph.splitting.split_model`.
+
+    Args:
+        model: the file, checked.
+        graph: of the file.
+        cut: of the graph.
+        coded: how each tensor of the cut travels.
+        records: what head and tail say of themselves.
+    """
+    cutter = _Cutter(model, graph, _LEAST_OPSET if any(one.codec != "none" for one in coded) else 0)
+    inputs = set(graph.inputs)
+    raw = [one.name for one in coded if one.codec == "none" and one.name not in inputs]
+    own = [name for name in cut.head_outputs if name not in raw]
+    head = cutter.part([*raw, *own], [], [one for one in coded if one.codec != "none"], encode=True)
+    tail = cutter.part(cut.tail_outputs, [one.name for one in coded], coded, encode=False)
+    return _finished(head, records[0], model.name), _finished(tail, records[1], model.name)
+
+
+class _Cutter:
+    """One file, ready to have parts taken out of it, of this opset at least."""
+
+    def __init__(self, model: ModelFile, graph: Graph, least_opset: int) -> None:
+        self._onnx = required_onnx()
+        self._name = model.name
+        self._graph = graph
+        self._proto = _raised(self._onnx, _whole(self._onnx, model), least_opset, model.name)
+        self._fixed = Flow(graph).fixed
+        self._makers = {name: place for place, node in enumerate(self._proto.graph.node) for name in node.output}
+        self._values = self._value_infos()
+
+    def part(self, outputs: Sequence[str], inputs: Sequence[str], coded: Sequence[Coded], *, encode: bool) -> Any:
+        """A model that computes `outputs` from `inputs` and the model's own inputs.
+
+        Args:
+            outputs: names of tensors.
+            inputs: names at which the model is cut off; what lies before them is left out.
+            coded: tensors that are also given encoded (a head), or taken encoded (a tail).
+            encode: whether it is a head.
+        """
+        helper = self._onnx.helper
+        wanted = [*outputs, *(one.name for one in coded if encode)]
+        places, shapes, read = self._slice(wanted, set(inputs))
+        nodes = [self._proto.graph.node[place] for place in places]
+        stored = [tensor for tensor in self._proto.graph.initializer if tensor.name in read]
+        sparse = [tensor for tensor in self._proto.graph.sparse_initializer if tensor.values.name in read]
+        constants = {tensor.name for tensor in stored} | {tensor.values.name for tensor in sparse}
+        stored += [self._shape_value(place) for place in shapes]
+        more, parameters = self._codec_nodes(coded, encode)
+        own = [value for value in self._proto.graph.input if value.name in read and value.name not in inputs]
+        taken = own if encode else [self._sent(one) for one in coded]
+        given = [self._values[name] for name in outputs] + ([self._sent(one) for one in coded] if encode else [])
+        ends = {value.name for value in (*taken, *given)}
+        made = {name for node in nodes for name in node.output} | constants
+        graph = helper.make_graph(
+            [*nodes, *more] if encode else [*more, *nodes],
+            self._proto.graph.name or "graph",
+            taken,
+            given,
+            [*stored, *parameters],
+            value_info=[v for v in self._proto.graph.value_info if v.name in made and v.name not in ends],
+            sparse_initializer=sparse,
+        )
+        graph.quantization_annotation.extend(
+            note for note in self._proto.graph.quantization_annotation if note.tensor_name in made | ends
+        )
+        return self._model(graph)
+
+    def _model(self, graph: Any) -> Any:
+        whole = self._proto
+        made = self._onnx.ModelProto()
+        for field in _KEPT_FIELDS:
+            setattr(made, field, getattr(whole, field))
+        made.graph.CopyFrom(graph)
+        made.opset_import.extend(whole.opset_import)
+        made.functions.extend(whole.functions)
+        made.metadata_props.extend(entry for entry in whole.metadata_props if entry.key != RECORD_KEY)
+        return made
+
+    def _slice(self, wanted: Iterable[str], stop: set[str]) -> tuple[list[int], list[int], set[str]]:
+        """Places of the nodes needed, those whose output is a shape known beforehand, and all names they read."""
+        needed: set[int] = set()
+        shapes: set[int] = set()
+        read: set[str] = set(wanted)
+        waiting = list(read - stop)
+        while waiting:
+            place = self._makers.get(waiting.pop())
+            if place is None or place in needed or place in shapes:
+                continue
+            node = self._proto.graph.node[place]
+            if node.op_type in _SHAPE_OPS and node.output[0] in self._fixed:
+                shapes.add(place)
+                continue
+            needed.add(place)
+            fresh = {name for name in node.input if name} - read
+            read |= fresh
+            waiting.extend(fresh - stop)
+        return sorted(needed), sorted(shapes), read
+
+    def _shape_value(self, place: int) -> Any:
+        """What a Shape or Size gives, as a constant."""
+        node = self._proto.graph.node[place]
+        settings = {entry.name: entry.i for entry in node.attribute}
+        shape = self._graph.tensors[node.input[0]].shape
+        assert shape is not None
+        int64 = self._onnx.TensorProto.INT64
+        if node.op_type == "Size":
+            return self._onnx.helper.make_tensor(node.output[0], int64, [], [math.prod(shape)])
+        part = shape[settings.get("start", 0) : settings.get("end", len(shape))]
+        return self._onnx.helper.make_tensor(node.output[0], int64, [len(part)], part)
+
+    def _codec_nodes(self, coded: Sequence[Coded], encode: bool) -> tuple[list[Any], list[Any]]:
+        """Nodes that encode or decode, and their constants."""
+        helper, types = self._onnx.helper, self._onnx.TensorProto
+        nodes, constants = [], []
+        for one in coded:
+            way = [one.name, one.sent] if encode else [one.sent, one.name]
+            if one.codec == "fp16":
+                nodes.append(helper.make_node("Cast", way[:1], way[1:], to=types.FLOAT16 if encode else types.FLOAT))
+            elif one.codec == "int8":
+                scale, zero = f"{one.sent}.scale", f"{one.sent}.zero_point"
+                constants.append(helper.make_tensor(scale, types.FLOAT, [], [one.scale]))
+                constants.append(helper.make_tensor(zero, types.UINT8, [], [one.zero_point]))
+                op = "QuantizeLinear" if encode else "DequantizeLinear"
+                nodes.append(helper.make_node(op, [way[0], scale, zero], way[1:]))
+        return nodes, constants
+
+    def _sent(self, one: Coded) -> Any:
+        """Name, dtype and shape of a tensor as it travels."""
+        value = self._onnx.ValueInfoProto()
+        value.CopyFrom(self._values[one.name])
+        value.name = one.sent
+        if one.codec != "none":
+            types = self._onnx.TensorProto
+            value.type.tensor_type.elem_type = types.FLOAT16 if one.codec == "fp16" else types.UINT8
+        return value
+
+    def _value_infos(self) -> Mapping[str, Any]:
+        """What is known of every tensor. Where the file leaves sizes open they stay open."""
+        graph, make = self._graph, self._onnx.helper.make_tensor_value_info
+        stated = {v.name: v for v in (*self._proto.graph.input, *self._proto.graph.output)}
+        found = {}
+        opened = self._open_values() if graph.assumed else {}
+        for name, tensor in graph.tensors.items():
+            if name in stated and stated[name].type.WhichOneof("value") is not None:
+                found[name] = stated[name]
+            elif name in opened:
+                found[name] = opened[name]
+            elif tensor.dtype in _CODES:
+                unsized = graph.assumed and tensor.shape is not None
+                shape = (None,) * len(tensor.shape or ()) if unsized else tensor.shape
+                found[name] = make(name, _CODES[tensor.dtype], shape)
+        return found
+
+    def _open_values(self) -> Mapping[str, Any]:
+        """What ONNX's own inference tells with sizes left open."""
+        try:
+            inferred = self._onnx.shape_inference.infer_shapes(self._proto)
+        except (*BRIDGE_ERRORS, self._onnx.shape_inference.InferenceError):
+            return {}
+        return {v.name: v for v in inferred.graph.value_info if v.type.tensor_type.HasField("shape")}
+
+
+def _whole(onnx: Any, model: ModelFile) -> Any:
+    """The file with all its weights; functions inlined, as the graph has them."""
+    decode_error = importlib.import_module("google.protobuf.message").DecodeError
+    try:
+        with model.content() as content:
+            proto = onnx.ModelProto.FromString(without_initializer_inputs(content, name=model.name)[0])
+        if model.path is not None:
+            onnx.external_data_helper.load_external_data_for_model(proto, str(model.path.parent))
+        if proto.functions:
+            inliner = importlib.import_module("onnx.inliner")
+            proto = inliner.inline_local_functions(proto)
+    except decode_error as error:
+        raise DamagedModel(f"{model.name}: damaged ONNX model: {error}; fetch or export it again") from None
+    except (*BRIDGE_ERRORS, OSError, onnx.checker.ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{model.name}: cannot be cut: {reason}; export it as one file without functions") from None
+    sort_nodes(proto.graph, model.name)
+    return proto
+
+
+def _raised(onnx: Any, proto: Any, least_opset: int, name: str) -> Any:
+    """The model in a newer opset where its own has no ops for a codec."""
+    version = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    if version >= least_opset:
+        return proto
+    try:
+        converter = importlib.import_module("onnx.version_converter")
+        return converter.convert_version(proto, _RAISED_OPSET)
+    except (*BRIDGE_ERRORS, ImportError, onnx.checker.ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{name}: opset {version} has no ops for a codec, and it could not be converted to {_RAISED_OPSET}:"
+            f" {reason}; export it again, or take codec none"
+        ) from None
+
+
+def _finished(proto: Any, record: SplitRecord, name: str) -> bytes:
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = RECORD_KEY, msgspec.json.encode(record).decode()
+    if proto.ByteSize() > _LARGEST:
+        raise ModelError(
+            f"{name}: its {record.part} is larger than the 2 GB that an ONNX file may have; cut elsewhere, or convert"
+            " the model to float16 first"
+        )
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
