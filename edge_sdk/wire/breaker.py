@@ -97,14 +97,14 @@ class Breaker:
 
         Args:
             ticket: from `admit`.
-            rest_s: how long it asked to be left alone (Retry-After): opens at once for at least so long.
+            rest_s: how long it asked to be left alone (Retry-After): above 0 opens at once for at least so long.
         """
         with self._lock:
             if ticket != self._era:
                 return
             self._failed += 1
             trial = self._rest_until_s is not None
-            if not trial and self._failed < self._allowed and rest_s is None:
+            if not trial and self._failed < self._allowed and not rest_s:
                 return
             if trial:
                 self._rest_s = min(self._rest_s * 2, self._longest_rest_s)

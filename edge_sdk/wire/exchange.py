@@ -12,7 +12,7 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 
 import numpy as np
 
-from edge_sdk.errors import EndpointUnreachable, InvalidAnswer
+from edge_sdk.errors import EndpointError, EndpointUnreachable, InvalidAnswer
 from edge_sdk.wire.connections import Connection
 
 __all__ = ["HEADER_LENGTH", "Reply", "Unanswered", "exchange"]
@@ -84,6 +84,8 @@ def exchange(
         body = _body(response, max_bytes, where)
         connection.reusable = broken is None and not response.will_close
         return Reply(response.status, response.msg, body)
+    except EndpointError:
+        raise  # these are OSErrors too
     except RemoteDisconnected:
         raise Unanswered(f"{where}: the connection ended without an answer") from None
     except (OSError, ValueError) as error:
