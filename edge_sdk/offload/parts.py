@@ -1,0 +1,115 @@
+"""Head and tail of a model, made and compared with the whole before anything relies on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.engines.base import LoadOptions, Runner
+from edge_sdk.engines.registry import engines_for
+from edge_sdk.engines.samples import made_up_feeds
+from edge_sdk.engines.trial import require_trial
+from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.flow import Cut
+from edge_sdk.graph.splitting import Difference, Run, Split, check_split, split_model
+from edge_sdk.graph.view import Graph
+from edge_sdk.tensors import FeedCheck
+
+__all__ = ["Parts", "made_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A split that gave what the whole gives.
+
+    Attributes:
+        split: head and tail.
+        difference: how far they were from the whole on the samples.
+        samples: how many requests they were compared on.
+        made_up: whether these were random numbers, because there were no samples.
+    """
+
+    split: Split
+    difference: Difference
+    samples: int
+    made_up: bool
+
+
+def made_parts(
+    model: ModelFile,
+    cut: Cut,
+    *,
+    codec: str = "none",
+    samples: Sequence[Mapping[str, Any]] = (),
+    graph: Graph | None = None,
+    tolerance: float | None = None,
+) -> Parts:
+    """Makes head and tail, runs them and the whole on samples, and compares.
+
+    Args:
+        model: an ONNX or TFLite file; stays open.
+        cut: of its graph.
+        codec: how the cut's tensors travel: "none", "fp16" or "int8".
+        samples: requests, input name to array; for "int8" the ranges come from them. Random numbers where there are
+            none.
+        graph: of the file, where it is already open.
+        tolerance: largest |difference| / largest |value| of an output; None for what the format allows, and with a
+            lossy codec for any that is finite.
+
+    Raises:
+        ModelError: the model cannot be cut so, or head and tail differ from it by more.
+        InputError: a sample does not fit the model.
+        EngineError: an engine refused or failed.
+        MissingExtra: a package for cutting is not installed.
+    """
+    with _loaded(model) as whole:
+        check = FeedCheck(whole.inputs, whole.optional_inputs, f"{model.name}: sample")
+        requests = [check(sample) for sample in samples] or [made_up_feeds(whole.inputs, whole.optional_inputs)]
+        plain = split_model(model, cut, graph=graph)
+        split = plain
+        if codec != "none":
+            ranges = _ranges(plain, requests) if codec == "int8" else {}
+            split = split_model(model, cut, codec=codec, ranges=ranges, graph=graph)
+            tolerance = sys.float_info.max if tolerance is None else tolerance
+        with _opened(split.head, model.name) as head, _opened(split.tail, model.name) as tail:
+            difference = check_split(split, _run(whole), _run(head), _run(tail), requests, tolerance=tolerance)
+    return Parts(split, difference, len(requests), not samples)
+
+
+def _ranges(split: Split, requests: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of each float tensor of the cut."""
+    found: dict[str, tuple[float, float]] = {}
+    with _opened(split.head, "head") as head:
+        run = _run(head)
+        for request in requests:
+            given = run(request)
+            for one, name in zip(split.coded, split.sent, strict=True):
+                array = np.asarray(given[name] if name in given else request[name])
+                if array.dtype != np.float32 or not array.size:
+                    continue
+                low, high = float(array.min()), float(array.max())
+                before = found.get(one.name, (low, high))
+                found[one.name] = min(before[0], low), max(before[1], high)
+    return found
+
+
+def _loaded(model: ModelFile) -> closing[Runner]:
+    engine, options = engines_for(model.format)[0], LoadOptions(spin=False, cache=False)
+    model.check()
+    if engine.native and model.path is not None:  # parts of a file that survived its trial are not tried again
+        require_trial(model, engine, options)
+    return closing(engine.load(model, options))
+
+
+def _opened(content: bytes, name: str) -> closing[Runner]:
+    return _loaded(open_model(content, name=name))
+
+
+def _run(runner: Runner) -> Run:
+    names = {spec.name for spec in runner.inputs}
+    return lambda feeds: runner.run({name: array for name, array in feeds.items() if name in names})
