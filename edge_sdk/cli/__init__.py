@@ -23,6 +23,7 @@ VERBS = {
     "inspect": "show what a model file holds: inputs, outputs, precision, size, opset, ops",
     "plan": "choose the best way to run a model or bundle here, or on a device that is not here",
     "run": "run a model on pictures, sound or arrays",
+    "serve": "serve models to devices over HTTP",
     "split": "list where a model may be cut, and make head and tail of it",
     "serve": "serve models to devices over HTTP",
 }

@@ -1,0 +1,223 @@
+"""The endpoint as an ASGI application: Open Inference Protocol v2 over HTTP, the repository calls, and /metrics.
+
+Source: Open Inference Protocol v2 (REST); Triton's "Model Repository" and "Binary Tensor Data" extensions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from cloud_offload.access import ClientLimit, Tokens
+from cloud_offload.exchange import Budget, Exchange, Receive, Scope, Send
+from cloud_offload.inference import Inference
+from cloud_offload.observing import Meters
+from cloud_offload.refusals import Refusal, unknown_model
+from cloud_offload.serving import Serving
+from cloud_offload.settings import ServeSettings
+from cloud_offload.store import Store
+from edge_sdk import __version__
+from edge_sdk.errors import EdgeError, EngineError, InputError, WireError
+from edge_sdk.tensors import TensorSpec
+from edge_sdk.wire.json_head import scan
+
+__all__ = ["Application"]
+
+_LOG = logging.getLogger("cloud_offload")
+_EXTENSIONS = ("binary_tensor_data", "model_repository")
+_SMALL_BYTES = 64 * 2**10
+_DATATYPES = {"string": "BYTES", "float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16"}
+
+
+class Application:
+    """The endpoint. Call as ASGI has it; `lifespan` loads the repository and lets go of it.
+
+    Raises:
+        InputError: the token file cannot be used.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._tokens = Tokens(settings.token_file) if settings.token_file is not None else None
+        self._clients = ClientLimit(settings.per_client)
+        self._workers = ThreadPoolExecutor(settings.threads, "infer")
+        self._helpers = ThreadPoolExecutor(2, "helper")
+        self.store = Store(settings, self._helpers)
+        self.meters = Meters(self.store)
+        self._infer = Inference(settings, self._workers, self._helpers, self.meters)
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's request, or the start and end of the server."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(Exchange(scope, receive, send))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.store.refresh()
+        except EdgeError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        if self._settings.watch_s:
+            self._watching = asyncio.create_task(self._watch())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._watching is not None:
+            self._watching.cancel()
+        self.store.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._helpers.shutdown(wait=False, cancel_futures=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.watch_s)
+            try:
+                await self.store.refresh()
+            except EdgeError as error:
+                _LOG.error("refresh failed", extra={"fields": {"error": str(error)}})
+
+    async def _serve(self, exchange: Exchange) -> None:
+        began = perf_counter()
+        reason = ""
+        try:
+            await self._route(exchange)
+        except Exception as error:  # nothing may end a connection without an answer
+            status, reason, headers = _told(error)
+            if exchange.status:
+                raise  # the answer has begun: only cutting it off says that it is not whole
+            exchange.status = status
+            with suppress(OSError):
+                await exchange.answer(status, [msgspec.json.encode({"error": reason})], headers=headers)
+        finally:
+            self.meters.requests.labels(str(exchange.status)).inc()
+            if _LOG.isEnabledFor(logging.INFO):
+                ms = round((perf_counter() - began) * 1e3, 3)
+                fields = {"method": exchange.method, "path": exchange.path[:200], "status": exchange.status, "ms": ms}
+                fields |= {"client": exchange.client, "bytes": exchange.held_bytes}
+                _LOG.info("request", extra={"fields": {**fields, "error": reason} if reason else fields})
+
+    async def _route(self, exchange: Exchange) -> None:
+        match exchange.segments:
+            case ["v2", "health", "live"]:
+                await self._state(exchange, True)
+                return
+            case ["v2", "health", "ready"]:
+                await self._state(exchange, self.store.ready)
+                return
+        client = exchange.client
+        if self._tokens is not None:
+            client = self._tokens.check(exchange.header(b"authorization"))
+        match exchange.segments:
+            case ["v2"]:
+                await self._json(exchange, {"name": "edge-sdk", "version": __version__, "extensions": _EXTENSIONS})
+            case ["metrics"]:
+                _expect(exchange, "GET")
+                await exchange.answer(200, [self.meters.page()], b"text/plain; version=0.0.4; charset=utf-8")
+            case ["v2", "repository", "index"]:
+                await self._index(exchange)
+            case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
+                _expect(exchange, "POST")
+                await self._options(exchange)
+                await (self.store.load(name) if verb == "load" else self.store.unload(name))
+                await exchange.answer(200, [])
+            case ["v2", "models", name, *rest]:
+                with self._clients.holding(client):
+                    await self._model(exchange, name, rest)
+            case _:
+                raise Refusal(404, f"there is nothing at {exchange.path[:200]!r}")
+
+    async def _model(self, exchange: Exchange, name: str, rest: list[str]) -> None:
+        version = ""
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+            if not version:
+                raise unknown_model(name, "''")
+        match rest:
+            case []:
+                await self._json(exchange, _metadata(self.store.find(name, version), self.store.versions(name)))
+            case ["ready"]:
+                self.store.find(name, version)
+                await self._state(exchange, True)
+            case ["infer"]:
+                _expect(exchange, "POST")
+                await self._infer(exchange, self.store.find(name, version))
+            case _:
+                raise Refusal(404, f"there is nothing at {exchange.path[:200]!r}")
+
+    async def _state(self, exchange: Exchange, good: bool) -> None:
+        _expect(exchange, "GET")
+        await exchange.answer(200 if good else 503, [])
+
+    async def _json(self, exchange: Exchange, content: Any, method: str = "GET") -> None:
+        _expect(exchange, method)
+        await exchange.answer(200, [msgspec.json.encode(content)])
+
+    async def _index(self, exchange: Exchange) -> None:
+        _expect(exchange, "POST")
+        options = await self._options(exchange)
+        ready = options.get("ready", False)
+        if not isinstance(ready, bool):
+            raise Refusal(400, "repository index: 'ready' is no true or false")
+        await self._json(exchange, await self.store.index(ready), "POST")
+
+    async def _options(self, exchange: Exchange) -> dict[str, Any]:
+        """The small JSON object that comes with a repository call; empty where there is no body."""
+        timeout_s = self._settings.body_timeout_s
+        body = await exchange.body(_SMALL_BYTES, timeout_s, Budget(_SMALL_BYTES))
+        if not len(body):
+            return {}
+        scan(body, self._settings.limits, "repository call")
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Refusal(400, f"repository call: {' '.join(str(error).split())[:200]}") from None
+
+
+def _expect(exchange: Exchange, method: str) -> None:
+    if exchange.method != method and not (method == "GET" and exchange.method == "HEAD"):
+        raise Refusal(405, f"{exchange.path[:200]!r} takes {method}", ((b"allow", method.encode()),))
+
+
+def _told(error: Exception) -> tuple[int, str, tuple[tuple[bytes, bytes], ...]]:
+    """Status, reason and headers for what ended a request."""
+    if isinstance(error, Refusal):
+        return error.status, str(error), error.headers
+    if isinstance(error, WireError):
+        return error.status, str(error), ()
+    if isinstance(error, InputError):
+        return 400, str(error), ()
+    if not isinstance(error, EngineError):
+        # What it says may hold paths or contents: it goes to the log, not to the client.
+        _LOG.error("internal error", exc_info=error)
+        return 500, "the endpoint failed; its log tells why", ()
+    return 500, str(error), ()
+
+
+def _metadata(serving: Serving, versions: list[str]) -> dict[str, Any]:
+    return {
+        "name": serving.files.name,
+        "versions": versions,
+        "platform": serving.files.platform,
+        "inputs": [_tensor(spec) for spec in serving.session.inputs],
+        "outputs": [_tensor(spec) for spec in serving.session.outputs],
+        "parameters": {"edge_bundle": serving.digest},
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    datatype = _DATATYPES.get(spec.dtype) or spec.dtype.upper()
+    return {
+        "name": spec.name,
+        "datatype": datatype,
+        "shape": [d if isinstance(d, int) else -1 for d in spec.shape or ()],
+    }

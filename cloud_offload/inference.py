@@ -1,0 +1,151 @@
+"""An inference request from its body to the body of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from time import monotonic, perf_counter
+from typing import Any
+
+import numpy as np
+
+from cloud_offload.coding import accepted, compressed, expanded
+from cloud_offload.exchange import TYPE_BINARY, TYPE_JSON, Budget, Exchange
+from cloud_offload.observing import Meters
+from cloud_offload.refusals import Refusal
+from cloud_offload.serving import Serving
+from cloud_offload.settings import ServeSettings
+from edge_sdk.tensors import Array
+from edge_sdk.wire.body import Body, InferRequest, decode_request, encode_response
+
+__all__ = ["Inference"]
+
+HEADER_LENGTH, DEADLINE = b"inference-header-content-length", b"deadline-ms"
+_WORTH_COMPRESSING_BYTES = 1024
+_REFUSED_PARAMETERS = ("classification", "shared_memory_region")
+_SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
+
+
+class Inference:
+    """Answers inference requests.
+
+    Args:
+        workers: threads that compute.
+        helpers: threads that expand and compress.
+    """
+
+    def __init__(self, settings: ServeSettings, workers: Executor, helpers: Executor, meters: Meters) -> None:
+        self._settings, self._workers, self._helpers, self._meters = settings, workers, helpers, meters
+        self._budget = Budget(settings.max_pending_mb * 2**20)
+
+    async def __call__(self, exchange: Exchange, serving: Serving) -> None:
+        """Reads, computes and answers one request.
+
+        Raises:
+            Refusal, EdgeError: it cannot be answered; nothing was sent yet.
+        """
+        began, began_s = perf_counter(), monotonic()
+        labels = (serving.files.name, str(serving.files.version))
+        try:
+            deadline_ms = exchange.number(DEADLINE)
+            deadline_s = math.inf if deadline_ms is None else began_s + deadline_ms / 1e3
+            request = await self._read(exchange)
+            deadline_s = min(deadline_s, began_s + _timeout_s(request))
+            answer = await self._infer(request, serving, deadline_s)
+        except BaseException:
+            self._meters.failures.labels(*labels).inc()
+            raise
+        finally:
+            self._budget.give_back(exchange.held_bytes)
+            self._meters.received.inc(exchange.held_bytes)
+        await self._send(exchange, answer)
+        self._meters.inferences.labels(*labels).inc()
+        self._meters.seconds.labels(*labels).observe(perf_counter() - began)
+
+    async def _read(self, exchange: Exchange) -> InferRequest:
+        limits = self._settings.limits
+        header_length = exchange.number(HEADER_LENGTH)
+        coding = exchange.header(b"content-encoding").lower()
+        # Compressed bodies are put where they fall, since their tensors begin elsewhere once expanded.
+        offset = (header_length or 0) if coding in ("", "identity") else 0
+        body = await exchange.body(limits.max_body_bytes, self._settings.body_timeout_s, self._budget, offset)
+        if coding not in ("", "identity"):
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._helpers, expanded, body, coding, limits.max_body_bytes)
+            # From here on the expanded body is what is held.
+            self._budget.take(len(body))
+            exchange.held_bytes += len(body)
+        return decode_request(body, header_length, limits)
+
+    async def _infer(self, request: InferRequest, serving: Serving, deadline_s: float) -> Body:
+        if any(request.parameters.get(key) for key in _SEQUENCES):
+            raise Refusal(400, "sequences are not kept here: each request stands alone")
+        where = f"model {serving.files.name!r}"
+        names = [spec.name for spec in serving.session.outputs]
+        for wanted in request.outputs:
+            if wanted.name not in names:
+                expected = ", ".join(names)
+                raise Refusal(400, f"{where}: there is no output {wanted.name[:100]!r}; expected {expected}")
+            if refused := next((key for key in _REFUSED_PARAMETERS if key in wanted.parameters), None):
+                raise Refusal(400, f"output {wanted.name!r}: the parameter {refused} is not supported here")
+        feeds = serving.check(_texts(request.inputs, serving))
+        outputs = await serving.infer(feeds, deadline_s, self._workers)
+        binary: bool | set[str] = request.binary
+        if request.outputs:
+            outputs = {wanted.name: outputs[wanted.name] for wanted in request.outputs}
+            binary = {wanted.name for wanted in request.outputs if wanted.binary}
+        files = serving.files
+        told = {"edge_bundle": serving.digest}
+        return encode_response(
+            files.name,
+            str(files.version),
+            _arrays(outputs, files.name),
+            request_id=request.request_id,
+            parameters=told,
+            binary=binary,
+        )
+
+    async def _send(self, exchange: Exchange, body: Body) -> None:
+        headers: list[tuple[bytes, bytes]] = []
+        if body.header_length is not None:
+            headers.append((HEADER_LENGTH, str(body.header_length).encode()))
+        parts: tuple[bytes | memoryview, ...] = body.parts
+        coding = accepted(exchange.header(b"accept-encoding")) if body.size > _WORTH_COMPRESSING_BYTES else None
+        if coding is not None:
+            loop = asyncio.get_running_loop()
+            parts = (await loop.run_in_executor(self._helpers, compressed, parts, coding),)
+            headers += [(b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
+        self._meters.sent.inc(sum(len(part) for part in parts))
+        await exchange.answer(200, parts, TYPE_JSON if body.header_length is None else TYPE_BINARY, headers)
+
+
+def _timeout_s(request: InferRequest) -> float:
+    """The protocol's own deadline: the parameter `timeout`, in microseconds as Triton has it."""
+    timeout_us = request.parameters.get("timeout", 0)
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+        raise Refusal(400, f"parameter timeout is {str(timeout_us)[:40]!r}, expected microseconds")
+    return timeout_us / 1e6 if timeout_us else math.inf
+
+
+def _texts(inputs: dict[str, Array], serving: Serving) -> dict[str, Any]:
+    """BYTES as text for inputs that are text: engines take `str`."""
+    texts = {spec.name for spec in serving.session.inputs if spec.dtype == "string"}
+    feeds: dict[str, Any] = dict(inputs)
+    for name in texts & inputs.keys():
+        array = inputs[name]
+        if array.dtype.kind == "O":
+            try:
+                values = [element.decode() for element in array.ravel().tolist()]
+            except UnicodeDecodeError:
+                raise Refusal(400, f"input {name!r}: an element is no UTF-8") from None
+            feeds[name] = np.array(values, object).reshape(array.shape)
+    return feeds
+
+
+def _arrays(outputs: Mapping[str, Any], model: str) -> dict[str, Array]:
+    for name, value in outputs.items():
+        if not isinstance(value, np.ndarray):
+            raise Refusal(400, f"model {model!r}: output {name!r} is no tensor; ask for the others by name")
+    return dict(outputs)
