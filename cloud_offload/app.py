@@ -38,6 +38,9 @@ _DATATYPES = {"string": "BYTES", "float16": "FP16", "float32": "FP32", "float64"
 class Application:
     """The endpoint. Call as ASGI has it; `lifespan` loads the repository and lets go of it.
 
+    Attributes:
+        still_computing: after the end, whether a thread computes what nobody waits for any more.
+
     Raises:
         InputError: the token file cannot be used.
     """
@@ -52,6 +55,7 @@ class Application:
         self.meters = Meters(self.store)
         self._infer = Inference(settings, self._workers, self._helpers, self.meters)
         self._watching: asyncio.Task[None] | None = None
+        self.still_computing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's request, or the start and end of the server."""
@@ -73,7 +77,7 @@ class Application:
         await receive()
         if self._watching is not None:
             self._watching.cancel()
-        self.store.close()
+        self.still_computing = self.store.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._helpers.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})

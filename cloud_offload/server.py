@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import ssl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cloud_offload.repository import listed
 from cloud_offload.settings import ServeSettings
 from edge_sdk.errors import InputError, MissingExtra, StorageError
 
@@ -25,41 +29,76 @@ def serve(settings: ServeSettings) -> None:
 
     Raises:
         MissingExtra: the extra `serve` is not installed.
-        InputError: a file for tokens or TLS cannot be used.
+        InputError: the repository, or a file for tokens or TLS, cannot be read.
         StorageError: the address cannot be listened on.
     """
     try:
         import uvicorn
 
         from cloud_offload.app import Application
-        from cloud_offload.observing import JsonLines
     except ImportError as error:
         raise MissingExtra(f'{error.name} is not installed; pip install "edge-sdk[serve]"') from None
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
-    _LOG.propagate = False
+    listed(settings.repository)
+    application = Application(settings)
     config = uvicorn.Config(
-        Application(settings),
+        application,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(int(settings.drain_s), 1),
         timeout_keep_alive=75,
-        h11_max_incomplete_event_size=64 * 1024,
         **_tls(settings),
     )
     _check_tls(config)
-    sock = _listening(settings)
-    address = sock.getsockname()
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    url = f"http{'s' if config.is_ssl else ''}://{host}:{address[1]}"
-    server = _announcing(uvicorn.Server)(config, url)
-    server.run(sockets=[sock])
-    if not server.started:
-        raise InputError(f"{settings.repository}: the endpoint did not start; the line before says why")
+    with _listening(settings) as sock, _logging(), _ended_by_sigterm():
+        host, port = sock.getsockname()[:2]
+        url = f"http{'s' if config.is_ssl else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+        _announcing(uvicorn.Server)(config, url).run(sockets=[sock])
+    if application.still_computing:
+        # Python would wait for these threads without end, and engines cannot be interrupted.
+        sys.stderr.flush()
+        os._exit(0)
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """One JSON object a line on stderr while this is entered."""
+    from cloud_offload.observing import JsonLines
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    loggers = (_LOG, logging.getLogger("uvicorn.error"))
+    for logger, level in zip(loggers, (logging.INFO, logging.ERROR), strict=True):
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Makes SIGTERM an ordinary end: uvicorn raises the signal once more when it has drained."""
+
+    def end(number: int, frame: object) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Ended:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Ended(BaseException):
+    pass
 
 
 def _announcing(base: type[uvicorn.Server]) -> type[Any]:

@@ -67,6 +67,11 @@ class Serving:
         """Requests that wait or are computed."""
         return self._inside
 
+    @property
+    def computing(self) -> bool:
+        """Whether a thread computes, be it for a request that was given up."""
+        return self._running > 0
+
     async def infer(self, feeds: dict[str, Any], deadline_s: float, executor: Executor) -> dict[str, Array]:
         """Computes one request.
 

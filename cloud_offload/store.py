@@ -35,6 +35,7 @@ class Store:
         self._loaded: dict[str, dict[int, Serving]] = {}
         self._failed: dict[tuple[str, int], tuple[tuple[int, ...], str]] = {}
         self._unloaded: set[str] = set()
+        self._ending: list[Serving] = []
         self._change = asyncio.Lock()
         self.ready = False
 
@@ -106,7 +107,7 @@ class Store:
                 raise unknown_model(name)
             self._unloaded.add(name)
             for serving in self._loaded.pop(name).values():
-                serving.retire()
+                self._retire(serving)
             _LOG.info("unloaded", extra={"fields": {"model": name}})
 
     async def _bring_in_line(self, name: str, found: dict[int, ModelFiles], again: bool) -> list[str]:
@@ -130,7 +131,7 @@ class Store:
             self._failed.pop((name, number), None)
             self._loaded.setdefault(name, {})[number] = new
             if old is not None:
-                old.retire()
+                self._retire(old)
             _LOG.info("loaded", extra={"fields": {"model": name, "version": number, "batches": new.batches}})
         self._drop_others(name, wanted, failures)
         return failures
@@ -140,7 +141,7 @@ class Store:
             return  # the versions before are better than none
         versions = self._loaded.get(name, {})
         for number in [v for v in versions if v not in wanted]:
-            versions.pop(number).retire()
+            self._retire(versions.pop(number))
         if not versions:
             self._loaded.pop(name, None)
 
@@ -159,8 +160,13 @@ class Store:
                 rows.append({"name": name, "version": str(number), "state": state, "reason": reason})
         return rows
 
-    def close(self) -> None:
-        """Retires everything."""
+    def close(self) -> bool:
+        """Retires everything. Returns whether anything is still being computed."""
         for serving in self.servings():
-            serving.retire()
+            self._retire(serving)
         self._loaded.clear()
+        return any(serving.computing for serving in self._ending)
+
+    def _retire(self, serving: Serving) -> None:
+        serving.retire()
+        self._ending = [s for s in (*self._ending, serving) if s.computing]

@@ -1,0 +1,48 @@
+"""Endpoints to ask: one that all tests share, and others that a test starts for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+
+from tests import models
+from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow, start_endpoint
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """One endpoint for all tests that leave it as it was."""
+    repository = tmp_path_factory.mktemp("repository")
+    put(repository, "add", models.onnx_add())
+    put(repository, "dynamic", models.onnx_dynamic())
+    put(repository, "lite", models.tflite_add(), file="model.tflite")
+    put(repository, "text", models.onnx_string())
+    put(repository, "two", models.onnx_two_inputs())
+    put(repository, "rows", add_constant(1.0), 1)
+    put(repository, "rows", add_constant(2.0), 2)
+    put(repository, "slow", slow())
+    put(repository, "broken", b"no model")
+    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), "--versions", "all", "--max-body-mb", "4")
+    yield endpoint
+    endpoint.process.kill()
+    endpoint.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts endpoints that end with the test."""
+    started: list[Endpoint] = []
+
+    def begin(repository: Path, *arguments: str) -> Endpoint:
+        started.append(start_endpoint(repository, tmp_path_factory.mktemp("cache"), *arguments))
+        return started[-1]
+
+    yield begin
+    for endpoint in started:
+        endpoint.process.kill()
+        endpoint.process.wait()

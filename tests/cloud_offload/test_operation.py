@@ -1,0 +1,271 @@
+"""An endpoint at work: crowds, deadlines, reloads under load, who may ask, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow
+
+ROW = np.zeros((1, 2), np.float32)
+FOREVER, A_WHILE = np.array(2**40), np.array(1_000_000)
+
+
+def in_progress(endpoint: Endpoint) -> int:
+    lines = endpoint.ask("GET", "/metrics").body.decode().splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("edge_in_progress{")))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Asks again until it holds; pytest's own timeout ends it otherwise."""
+    while not condition():
+        pass
+
+
+@contextmanager
+def busy_with(endpoint: Endpoint, count: int) -> Iterator[None]:
+    """While `count` requests that never end are in progress; each on a connection of its own."""
+    threads = [
+        threading.Thread(target=lost, args=(endpoint, "slow", {"n": FOREVER}), daemon=True) for _ in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: in_progress(endpoint) >= count)
+    yield
+
+
+def lost(endpoint: Endpoint, model: str, inputs: dict[str, Any]) -> None:
+    """Asks, whatever comes of it: the test kills the endpoint meanwhile."""
+    try:
+        endpoint.infer(model, inputs)
+    except (OSError, http.client.HTTPException):
+        pass
+
+
+# --- crowds and deadlines ---
+
+
+def test_a_full_queue_answers_503_with_retry_after_and_other_models_go_on(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path, "--queue", "1")
+    with busy_with(endpoint, 1):
+        answer = endpoint.infer("slow", {"n": A_WHILE})
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert endpoint.infer("add", {"x": ROW}).status == 200
+
+
+def test_a_client_with_too_many_requests_is_answered_429(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path, "--per-client", "1")
+    with busy_with(endpoint, 1):
+        answer = endpoint.infer("slow", {"n": A_WHILE})
+        assert answer.status == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert endpoint.ask("GET", "/v2/health/live").status == 200
+
+
+@pytest.mark.parametrize("how", [{"headers": {"deadline-ms": "50"}}, {"parameters": {"timeout": 50_000}}])
+def test_a_deadline_that_passes_is_answered_504_while_it_is_still_computed(
+    tmp_path: Path, start: Start, how: dict[str, Any]
+) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path)
+    answer = endpoint.infer("slow", {"n": FOREVER}, **how)
+    assert answer.status == 504
+    assert "deadline" in answer.json()["error"]
+
+
+def test_a_deadline_that_has_passed_is_not_computed_at_all(shared: Endpoint) -> None:
+    assert shared.infer("add", {"x": np.zeros((2, 3), np.float32)}, {"deadline-ms": "0"}).status == 504
+
+
+def test_a_request_waiting_behind_others_is_told_when_its_deadline_passes(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path, "--threads", "1")
+    with busy_with(endpoint, 1):
+        assert endpoint.infer("slow", {"n": np.array(1)}, {"deadline-ms": "50"}).status == 504
+
+
+def test_requests_of_several_clients_are_computed_together(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path, "--threads", "1", "--batch-delay-ms", "100")
+    assert endpoint.wait_for("loaded")["batches"] is True
+    rows = [np.full((1 + i % 3, 2), i, np.float32) for i in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda x: endpoint.infer("add", {"x": x}), rows))
+    for x, answer in zip(rows, answers, strict=True):
+        assert np.array_equal(answer.response().outputs["y"], x + 1)
+    page = endpoint.ask("GET", "/metrics").body.decode()
+    computations = next(line for line in page.splitlines() if line.startswith("edge_batch_requests_count"))
+    assert float(computations.split()[-1]) < 12
+
+
+# --- reload, load, unload ---
+
+
+def test_a_reload_under_load_loses_no_request_and_gives_no_wrong_answer(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path)
+    done = threading.Event()
+    values: list[set[float]] = []
+
+    def ask() -> None:
+        seen: set[float] = set()
+        while not done.is_set():
+            answer = endpoint.infer("add", {"x": ROW})
+            assert answer.status == 200, answer.body
+            seen.add(float(answer.response().outputs["y"][0, 0]))
+        values.append(seen)
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            for value in (2.0, 3.0, 4.0):
+                put(tmp_path, "add", add_constant(value))
+                assert endpoint.ask("POST", "/v2/repository/models/add/load").status == 200
+                assert endpoint.infer("add", {"x": ROW}).response().outputs["y"][0, 0] == value
+        finally:
+            done.set()
+        for future in asking:
+            future.result()
+    assert set().union(*values) <= {1.0, 2.0, 3.0, 4.0}
+
+
+def test_a_request_in_progress_finishes_on_the_model_it_began_with(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(endpoint.infer, "slow", {"n": A_WHILE})
+        until(lambda: running.done() or in_progress(endpoint) == 1)
+        assert endpoint.ask("POST", "/v2/repository/models/slow/unload").status == 200
+        assert endpoint.ask("GET", "/v2/models/slow/ready").status == 404
+        assert running.result().response().outputs["turns"] == A_WHILE
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_one_before(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path)
+    put(tmp_path, "add", b"broken", version=2)
+    assert endpoint.ask("POST", "/v2/repository/models/add/load").status == 400
+    assert endpoint.infer("add", {"x": ROW}).response().model_version == "1"
+    put(tmp_path, "add", add_constant(2.0), version=2)
+    assert endpoint.ask("POST", "/v2/repository/models/add/load").status == 200
+    assert endpoint.infer("add", {"x": ROW}).response().model_version == "2"
+    assert endpoint.infer("add/versions/1", {"x": ROW}).status == 404
+
+
+def test_unloaded_models_come_back_when_loaded_again(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path, "--watch", "0.05")
+    assert endpoint.ask("POST", "/v2/repository/models/add/unload").status == 200
+    put(tmp_path, "other", add_constant(2.0))
+    endpoint.wait_for("loaded", model="other")  # so the folder was looked at since
+    assert endpoint.infer("add", {"x": ROW}).status == 404
+    assert endpoint.ask("POST", "/v2/repository/models/add/load").status == 200
+    assert endpoint.infer("add", {"x": ROW}).status == 200
+
+
+def test_with_watch_changes_of_the_folder_are_taken_up(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path, "--watch", "0.05")
+    put(tmp_path, "add", add_constant(5.0))
+    endpoint.wait_for("loaded", count=2)
+    assert endpoint.infer("add", {"x": ROW}).response().outputs["y"][0, 0] == 5
+
+
+# --- who may ask ---
+
+
+def test_with_a_token_file_only_known_tokens_are_answered(tmp_path: Path, start: Start) -> None:
+    put(tmp_path / "models", "add", add_constant(1.0))
+    (tmp_path / "tokens").write_text("# of the gate camera\nfirst\nsecond\n")
+    endpoint = start(tmp_path / "models", "--token-file", str(tmp_path / "tokens"))
+    for header in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Basic first"}):
+        for path in ("/v2", "/metrics", "/v2/models/add"):
+            refused = endpoint.ask("GET", path, None, header)
+            assert refused.status == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+    for token in ("first", "second"):
+        assert endpoint.infer("add", {"x": ROW}, {"Authorization": f"Bearer {token}"}).status == 200
+    assert endpoint.ask("GET", "/v2/health/ready").status == 200
+    assert not any("first" in str(event) for event in endpoint.events)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, and server and client certificates with their keys."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments: str) -> None:
+        try:
+            subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("openssl is not installed")
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    openssl("req", "-x509", *new, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+    for name in ("server", "client"):
+        extension = "subjectAltName=IP:127.0.0.1"
+        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", extension, "-addext", "basicConstraints=CA:FALSE"]
+        openssl("req", "-x509", *new, *signed, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    return folder
+
+
+def test_with_a_client_ca_only_clients_with_its_certificate_are_answered(
+    tmp_path: Path, start: Start, authority: Path
+) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    server = ["--tls-cert", str(authority / "server.pem"), "--tls-key", str(authority / "server.key")]
+    endpoint = start(tmp_path, *server, "--client-ca", str(authority / "ca.pem"))
+    assert endpoint.url.startswith("https://")
+    context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+    with pytest.raises(OSError):
+        endpoint.ask("GET", "/v2", context=context)
+    context.load_cert_chain(authority / "client.pem", authority / "client.key")
+    assert endpoint.ask("GET", "/v2", context=context).status == 200
+
+
+def test_it_listens_on_this_machine_alone_unless_told(shared: Endpoint) -> None:
+    assert shared.url.startswith("http://127.0.0.1:")
+
+
+# --- the end ---
+
+
+def test_sigterm_lets_requests_in_progress_finish(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(endpoint.infer, "slow", {"n": A_WHILE})
+        until(lambda: running.done() or in_progress(endpoint) == 1)
+        assert endpoint.terminate() == 0
+        assert running.result().response().outputs["turns"] == A_WHILE
+    with pytest.raises(OSError):
+        endpoint.ask("GET", "/v2/health/live")
+
+
+def test_a_computation_without_end_does_not_keep_it_from_ending(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path, "--drain", "1")
+    with busy_with(endpoint, 1):
+        assert endpoint.terminate() == 0
+
+
+def test_after_a_kill_it_starts_again_from_the_same_folder(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    first = start(tmp_path)
+    first.process.kill()
+    first.process.wait()
+    assert start(tmp_path).infer("add", {"x": ROW}).status == 200
