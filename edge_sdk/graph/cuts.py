@@ -15,7 +15,7 @@ __all__ = ["DEFAULT_LIMIT", "Cut", "Cuts", "cut_at", "cuts_of", "random_cuts", "
 
 DEFAULT_LIMIT = 1000
 _TRIES_A_CUT = 20
-_LOOKS_A_CUT = 10
+_LOOKS_A_CUT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,7 @@ def _grown(flow: Flow, singles: list[int], limit: int) -> tuple[list[int], bool]
     found = dict.fromkeys(singles)
     looked = 0
     for start, end in _segments(flow, singles):
+        start = flow.closed(start)
         seen = {start}
         waiting = deque([start])
         while waiting:
@@ -204,13 +205,13 @@ def _grown(flow: Flow, singles: list[int], limit: int) -> tuple[list[int], bool]
 
 
 def _larger(flow: Flow, head: int, end: int) -> Iterator[int]:
-    """All heads with one op more."""
+    """All heads with one op more, and with what must then stand in the head too."""
     left = end & ~head
     while left:
         low = left & -left
         left ^= low
         if not flow.ancestors[low.bit_length() - 1] & ~(head | low):
-            yield head | low
+            yield flow.closed(head | low)
 
 
 def _random_head(flow: Flow, chance: random.Random) -> int:
@@ -224,4 +225,4 @@ def _random_head(flow: Flow, chance: random.Random) -> int:
     for _ in range(chance.randint(1, 4)):
         place = min(max(middle + chance.randint(-width, width), 0), count - 1)
         head |= flow.ancestors[place]
-    return head
+    return flow.closed(head)

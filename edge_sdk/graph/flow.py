@@ -102,6 +102,7 @@ class Flow:
         self.outputs = [self.index[name] for name in dict.fromkeys(graph.outputs) if name in self.index]
         moved = movable(graph)
         self.travels = [name not in moved and self._can_travel(name) for name in self.tensors]
+        self._stuck = [t for t, travels in enumerate(self.travels) if not travels and self.readers[t]]
 
     def _enter(self, place: int, op: Op) -> None:
         reads = tuple(self.index[name] for name in dict.fromkeys(op.inputs) if name in self.index)
@@ -138,6 +139,18 @@ class Flow:
             for tensor, (maker, readers) in enumerate(zip(self.maker, self.readers, strict=True))
             if readers & ~head and (maker < 0 or head >> maker & 1)
         ]
+
+    def closed(self, head: int) -> int:
+        """The smallest head around this one from which nothing flows that cannot travel."""
+        while True:
+            more = 0
+            for tensor in self._stuck:
+                if self.maker[tensor] < 0 or head >> self.maker[tensor] & 1:
+                    more |= self.readers[tensor] & ~head
+            if not more:
+                return head
+            for op in bits(more):
+                head |= self.ancestors[op]
 
     def size(self, tensor: int) -> int:
         """Bytes of a tensor; 0 where unknown."""
