@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from edge_sdk.offload.hedge import Outcome, hedged, patience_ms
 from edge_sdk.offload.local import Compute, LocalTail
-from edge_sdk.offload.split import Split, SplitFigures, SplitRunner
+from edge_sdk.offload.split import SplitFigures, SplitRunner, SplitSpec
 
-__all__ = ["Compute", "LocalTail", "Outcome", "Split", "SplitFigures", "SplitRunner", "hedged", "patience_ms"]
+__all__ = ["Compute", "LocalTail", "Outcome", "SplitFigures", "SplitRunner", "SplitSpec", "hedged", "patience_ms"]

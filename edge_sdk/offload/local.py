@@ -18,8 +18,11 @@ Compute = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def computing(part: Runner | Compute) -> Compute:
-    """A runner, or anything that computes, as something to call."""
-    return part.run if isinstance(part, Runner) else part
+    """A runner, or anything that computes, as something to call; a runner is fed only the inputs that it has."""
+    if not isinstance(part, Runner):
+        return part
+    run, names = part.run, frozenset(spec.name for spec in part.inputs)
+    return lambda feeds: run({name: array for name, array in feeds.items() if name in names})
 
 
 class LocalTail:
@@ -46,6 +49,7 @@ class LocalTail:
         self._recent = Recent(32)
         self._loading = threading.Lock()
         self._part: Runner | Compute | None = None
+        self._compute: Compute | None = None
         self._idle = threading.Condition()
         self._running = 0
         self._closed = False
@@ -53,7 +57,7 @@ class LocalTail:
     @property
     def loaded(self) -> bool:
         """Whether it was needed so far."""
-        return self._part is not None
+        return self._compute is not None
 
     def needs_ms(self) -> float | None:
         """How long a call that begins now takes at most, in 19 of 20 cases; None while nothing tells."""
@@ -76,7 +80,7 @@ class LocalTail:
                 raise SessionClosed("the local tail was closed before the call")
             self._running += 1
         try:
-            compute = computing(self._loaded())
+            compute = self._loaded()
             began_s = self._timeline()
             outputs = compute(feeds)
             self._recent.record((self._timeline() - began_s) * 1e3)
@@ -91,15 +95,16 @@ class LocalTail:
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
-            part, self._part = self._part, None
+            part, self._part, self._compute = self._part, None, None
         if isinstance(part, Runner):
             part.close()
 
-    def _loaded(self) -> Runner | Compute:
-        part = self._part
-        if part is None:
+    def _loaded(self) -> Compute:
+        compute = self._compute
+        if compute is None:
             with self._loading:
-                part = self._part
-                if part is None:
-                    part = self._part = self._load()
-        return part
+                compute = self._compute
+                if compute is None:
+                    self._part = self._load()
+                    compute = self._compute = computing(self._part)
+        return compute

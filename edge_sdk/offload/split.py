@@ -28,13 +28,13 @@ from edge_sdk.wire.endpoint import Endpoint, TailIdentity
 from edge_sdk.wire.overdue import Transfer
 from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 
-__all__ = ["Split", "SplitFigures", "SplitRunner"]
+__all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class SplitSpec:
     """What is divided, and how.
 
     Attributes:
@@ -99,7 +99,7 @@ class SplitRunner(Runner):
 
     def __init__(
         self,
-        split: Split,
+        split: SplitSpec,
         head: Runner | Compute,
         local: LocalTail,
         endpoints: Sequence[Endpoint],
@@ -116,7 +116,7 @@ class SplitRunner(Runner):
             f"split: the tail {split.tail!r} runs at {', '.join(e.name for e in endpoints) or 'no endpoint'}",
         )
         self.split, self.local, self.endpoints = split, local, tuple(endpoints)
-        self._head = head
+        self._head, self._compute_head = head, computing(head)
         self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
         self._refuse_nan = refuse_nan
         self._timeline = timeline
@@ -181,7 +181,7 @@ class SplitRunner(Runner):
     def _begin(self, feeds: Mapping[str, Any]) -> tuple[Deadline, Mapping[str, Any]]:
         if self._closed:
             raise SessionClosed(f"{self.model}: the runner was closed before the call")
-        return Deadline.after(self._deadline_ms, self._timeline), computing(self._head)(feeds)
+        return Deadline.after(self._deadline_ms, self._timeline), self._compute_head(feeds)
 
     def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfer]:
         deadline, computed = self._begin(feeds)

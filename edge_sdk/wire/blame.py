@@ -34,8 +34,13 @@ def blame(
         sent_bytes: its size.
         given_up: whether it was ended here because its answer was no longer needed.
     """
-    hasty = isinstance(error, DeadlineExceeded) and spent_ms < max(link.late_ms() or 0.0, BLAMED_AFTER_MS)
-    if given_up or hasty:
+    usual_ms = link.late_ms()
+    if given_up:
+        # Overtaken once it was later than usual: three times in a row, and the local way alone is faster than both.
+        overtaken = spent_ms > (BLAMED_AFTER_MS if usual_ms is None else usual_ms)
+        link.outlasted(sent_bytes, spent_ms)
+        (breaker.failed if overtaken else breaker.abandoned)(ticket)
+    elif isinstance(error, DeadlineExceeded) and spent_ms < max(usual_ms or 0.0, BLAMED_AFTER_MS):
         link.outlasted(sent_bytes, spent_ms)
         breaker.abandoned(ticket)
     elif isinstance(error, EndpointRefused) and error.status in OWN_FAULTS and error.status not in NOT_OWN_FAULTS:

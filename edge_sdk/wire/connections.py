@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 from collections import deque
@@ -136,6 +137,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: deque[Connection] = deque()
         self._closed = False
+        self._process = os.getpid()
 
     def take(self, deadline: Deadline, fresh: bool = False) -> Connection:
         """An idle connection that the endpoint has not closed, or a new one.
@@ -143,6 +145,8 @@ class Connections:
         Raises:
             EndpointUnreachable: connecting failed.
         """
+        if self._process != os.getpid():  # after a fork, the other process goes on using these
+            self._process, self._idle = os.getpid(), deque()
         while not fresh:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None

@@ -136,7 +136,8 @@ class Endpoint(ABC):
             identity: refuse the model if it is another tail than this.
             expected: refuse an answer that does not fit these outputs.
             refuse_nan: refuse an answer that holds NaN.
-            transfer: through which another thread may give the request up.
+            transfer: through which another thread may give the request up. Then the endpoint goes on to connect, beyond
+                the deadline too: nobody waits for that, and the next request finds the way ready.
 
         Raises:
             DeadlineExceeded: no answer in time.

@@ -15,7 +15,7 @@ from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointRefused, In
 from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.body import decode_response, encode_request
 from edge_sdk.wire.breaker import Breaker
-from edge_sdk.wire.channel import Channel
+from edge_sdk.wire.channel import Channel, Setup
 from edge_sdk.wire.connections import Address, Connection, Connections, TlsFiles
 from edge_sdk.wire.content_coding import coded, decoded, known_codings
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
@@ -43,7 +43,7 @@ class HttpEndpoint(Endpoint):
         url: `http://HOST:PORT` or `https://…`, with what stands before `/v2` if anything does.
         token: sent as bearer token.
         tls: certificates, for https.
-        connect_timeout_s: how long connecting may take.
+        connect_timeout_s: how long connecting may take, and asking for the model's metadata once connected.
         timeout_s: how long a request without a nearer deadline may take.
         connections: idle connections kept.
         coding: content coding of requests: "", "gzip", "deflate" or "zstd"; worth it on slow links only.
@@ -82,7 +82,13 @@ class HttpEndpoint(Endpoint):
             coded((), coding)  # an unknown or missing one is told now, not with the first request
         self._connections = Connections(address, tls or TlsFiles(), connect_timeout_s, connections)
         self._channel = Channel(
-            self.name, self._connections, self.link, self.breaker, retry or Retry(), timeout_s=timeout_s
+            self.name,
+            self._connections,
+            self.link,
+            self.breaker,
+            retry or Retry(),
+            timeout_s=timeout_s,
+            setup_timeout_s=connect_timeout_s,
         )
 
     def infer(
@@ -112,8 +118,6 @@ class HttpEndpoint(Endpoint):
         target = f"{self._target(model, version)}/infer"
 
         def ask(connection: Connection, left: Deadline) -> Answer:
-            if identity is not None:
-                self._verify(connection, model, version, identity, left)
             began_s = time.monotonic()
             told = _with_deadline(headers, left)
             reply = exchange(connection, "POST", target, told, parts, self._limits.max_body_bytes, where)
@@ -126,17 +130,18 @@ class HttpEndpoint(Endpoint):
             self.link.record(answer.size_bytes, duration_ms)
             return answer
 
-        return self._channel.ask(ask, deadline, transfer or Transfer(), sent_bytes)
+        setup = None if identity is None else self._verification(model, version, identity)
+        return self._channel.ask(ask, deadline, transfer, sent_bytes, setup)
 
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`."""
-        return self._channel.ask(lambda on, left: self._metadata(on, model, version, left), deadline, Transfer())
+        return self._channel.ask(lambda on, left: self._metadata(on, model, version, left), deadline)
 
     def ready(self, model: str = "", *, version: str = "", deadline: Deadline = NO_DEADLINE) -> bool:
         """Whether the endpoint, or `model` there, is ready to run; false too where it cannot be reached in time."""
         target = f"{self._target(model, version)}/ready" if model else f"{self._path}/v2/health/ready"
         try:
-            self._channel.ask(lambda on, left: self._get(on, target, left, self.name), deadline, Transfer())
+            self._channel.ask(lambda on, left: self._get(on, target, left, self.name), deadline)
         except (EndpointError, DeadlineExceeded):
             return False
         return True
@@ -159,15 +164,21 @@ class HttpEndpoint(Endpoint):
         where = f"{self.name}: model {model!r}"
         return read_metadata(self._get(connection, self._target(model, version), left, where), where)
 
-    def _verify(self, connection: Connection, model: str, version: str, identity: TailIdentity, left: Deadline) -> None:
-        """Asks on the very connection that will carry the request: another one may lead to another process."""
+    def _verification(self, model: str, version: str, identity: TailIdentity) -> Setup:
+        """Asks for the metadata on the very connection that will carry the request: another one may lead to another
+        process."""
         key = (model, version, identity)
-        found_s = connection.verified.get(key)
-        now_s = time.monotonic()
-        if found_s is None or now_s - found_s > VERIFIED_FOR_S:
+
+        def done(connection: Connection) -> bool:
+            found_s = connection.verified.get(key)
+            return found_s is not None and time.monotonic() - found_s <= VERIFIED_FOR_S
+
+        def run(connection: Connection, left: Deadline) -> None:
             metadata = self._metadata(connection, model, version, left)
             identity.check(metadata.parameters, f"{self.name}: model {model!r}")
-            connection.verified[key] = now_s
+            connection.verified[key] = time.monotonic()
+
+        return Setup(done, run)
 
     def _content(self, reply: Reply, where: str) -> memoryview:
         """The body, decompressed.

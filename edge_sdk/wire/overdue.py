@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import os
 import socket
 import threading
 import time
@@ -24,18 +25,20 @@ class Transfer:
     Attributes:
         given_up: set once it was given up.
         late: whether that was because of its deadline.
+        begun: whether anything was sent.
     """
 
     def __init__(self) -> None:
         self.given_up = threading.Event()
         self.late = False
+        self.begun = False
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
     def hold(self, sock: socket.socket, deadline: Deadline) -> None:
         """From now on `sock` carries it, and is shut when `deadline` passes. Shut at once where it was given up."""
         with self._lock:
-            self._socket = sock
+            self._socket, self.begun = sock, True
         if self.given_up.is_set():
             self.give_up()
         elif not math.isinf(deadline.at_s):
@@ -69,17 +72,19 @@ class _Watch:
         self._condition = threading.Condition()
         self._due: list[tuple[float, int, Transfer]] = []
         self._numbers = itertools.count()
-        self._running = False
+        self._process = 0
+        self._wakes_s = math.inf
 
     def add(self, transfer: Transfer, left_s: float) -> None:
         at_s = time.monotonic() + left_s
         with self._condition:
             self._drop_finished()
             heapq.heappush(self._due, (at_s, next(self._numbers), transfer))
-            if not self._running:
-                self._running = True
+            if self._process != os.getpid():  # threads do not survive a fork
+                self._process = os.getpid()
+                self._wakes_s = math.inf
                 threading.Thread(target=self._run, name="edge-sdk-overdue", daemon=True).start()
-            elif self._due[0][2] is transfer:
+            elif at_s < self._wakes_s:  # waking it costs a request more than all else here, so it sleeps where it can
                 self._condition.notify()
 
     def _drop_finished(self) -> None:
@@ -91,12 +96,10 @@ class _Watch:
         while True:
             with self._condition:
                 self._drop_finished()
-                if not self._due:
-                    self._condition.wait()
-                    continue
-                left_s = self._due[0][0] - time.monotonic()
+                self._wakes_s = self._due[0][0] if self._due else math.inf
+                left_s = self._wakes_s - time.monotonic()
                 if left_s > 0:
-                    self._condition.wait(left_s)
+                    self._condition.wait(None if math.isinf(left_s) else left_s)
                     continue
                 transfer = heapq.heappop(self._due)[2]
             transfer.give_up(late=True)

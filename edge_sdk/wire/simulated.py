@@ -46,7 +46,8 @@ class SimulatedTimeline(Timeline):
     """Time that passes only where something sleeps or waits.
 
     A work that is started runs at once and to its end, but the clock then goes back to where it was: its end is an
-    event of the future, which `first` moves on to. So works overlap in time though one thread runs them all.
+    event of the future, which `first` moves on to. So works overlap in time though one thread runs them all. What a
+    request teaches link and breaker is known to them from its start on, even if it is given up before its end.
 
     Args:
         now_s: where it starts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -47,6 +48,7 @@ class RealTimeline(Timeline):
 
     def __init__(self) -> None:
         self._idle: deque[_Worker] = deque()
+        self._process = os.getpid()
 
     def __call__(self) -> float:
         """Seconds by the monotonic clock."""
@@ -55,6 +57,8 @@ class RealTimeline(Timeline):
     def start(self, work: Callable[[], Result]) -> Future[Result]:
         """Begins `work` in an idle thread, or a new one."""
         future: Future[Result] = Future()
+        if self._process != os.getpid():  # threads do not survive a fork
+            self._process, self._idle = os.getpid(), deque()
         while True:
             try:
                 worker = self._idle.pop()

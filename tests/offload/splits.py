@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.offload import LocalTail, Split, SplitRunner
+from edge_sdk.offload import LocalTail, SplitRunner, SplitSpec
 from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.endpoint import Endpoint, TailIdentity
 from edge_sdk.wire.simulated import SimulatedTimeline
 
 IDENTITY = TailIdentity(bundle="sha256:1234", cut="c0ffee", codec="none")
-SPLIT = Split(
+SPLIT = SplitSpec(
     name="model",
     inputs=(TensorSpec("x", "float32", (1, 4)),),
     outputs=(TensorSpec("y", "float32", (1, 4)),),

@@ -21,15 +21,21 @@ from tests.wire.endpoint_process import EndpointProcess, endpoint_process
 from tests.wire.fault_proxy import FaultProxy
 
 # The long runs are those that the design asks for; the short ones show the same on every change.
-COUNTS = [80, pytest.param(2000, marks=pytest.mark.slow)]
+COUNTS = [60, pytest.param(2000, marks=pytest.mark.slow)]
 PATIENT = 60_000.0
 """Milliseconds: on a machine that is busy with other things too, no failure is taken for lateness."""
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[EndpointProcess]:
+    with endpoint_process() as running:
+        yield running
+
+
 @pytest.fixture
-def server() -> Iterator[EndpointProcess]:
-    with endpoint_process() as process:
-        yield process
+def server(process: EndpointProcess) -> EndpointProcess:
+    process.mode("well")
+    return process
 
 
 @pytest.fixture
@@ -128,6 +134,19 @@ def test_an_endpoint_that_falls_silent_and_comes_back(server: EndpointProcess, c
     assert figures.hedged > 0
 
 
+def test_an_endpoint_that_is_overtaken_again_and_again_is_left_alone(server: EndpointProcess) -> None:
+    with split_over(server.url, breaker=Breaker(failures=3, rest_s=600.0)) as runner:
+        ask(runner, 20)
+        server.mode("stall")
+        for number in range(40):
+            np.testing.assert_array_equal(runner.run(feeds_of(number))["y"], answer_of(number))
+        figures = runner.figures()
+        # A request that was given up tells so a moment later, in its own thread.
+        assert figures.hedged >= 3
+        assert runner.endpoints[0].breaker.state == "open"
+        assert figures.resting > 0
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_yesterdays_tail(server: EndpointProcess, count: int) -> None:
     server.mode("yesterday")
@@ -202,6 +221,16 @@ def test_a_link_that_becomes_a_hundred_times_slower(proxy: FaultProxy, count: in
         figures = ask(runner, count, slow_down)
     assert figures.remote > 0
     assert figures.hedged > 0
+
+
+def test_a_way_that_takes_longer_to_set_up_than_any_request_may_take_is_set_up_all_the_same(proxy: FaultProxy) -> None:
+    proxy.pause_s = 0.05  # connecting and verifying take 0.1 s and more
+    with split_over(proxy.url, deadline_ms=10) as runner:
+        number = 0
+        while not runner.endpoints[0]._connections._idle:  # type: ignore[attr-defined]
+            np.testing.assert_array_equal(runner.run(feeds_of(number))["y"], answer_of(number))
+            number += 1
+        assert runner.figures().remote == 0
 
 
 @pytest.mark.parametrize("count", COUNTS)

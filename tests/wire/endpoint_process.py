@@ -1,6 +1,6 @@
 """An endpoint in a process of its own that behaves as badly as it is told. Run it, read its port from its output.
 
-    PUT /mode/NAME    from now on requests for inference meet this behaviour
+    PUT /mode/NAME    from now on requests for inference meet this behaviour, and are counted from 0
     GET /seen         how many requests for inference came so far, and the headers of the last
 
 The model computes y = 3 * h in any shape.
@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_PUT(self) -> None:
-        Handler.mode = self.path.rpartition("/")[2]
+        Handler.mode, Handler.count = self.path.rpartition("/")[2], 0
         self.answer(b"{}")
 
     def do_GET(self) -> None:

@@ -1,0 +1,60 @@
+"""From head and tail as model files to a runner that has its tail at endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_sdk.engines.base import LoadOptions, Runner
+from edge_sdk.engines.registry import engines_for
+from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.splitting import Split
+from edge_sdk.offload.local import LocalTail
+from edge_sdk.offload.split import SplitRunner, SplitSpec
+from edge_sdk.wire.endpoint import Endpoint, TailIdentity
+
+__all__ = ["open_split"]
+
+
+def open_split(
+    model: ModelFile,
+    split: Split,
+    endpoints: Sequence[Endpoint],
+    tail: str,
+    *,
+    source: str | None = None,
+    options: LoadOptions | None = None,
+    deadline_ms: float | None = None,
+) -> SplitRunner:
+    """Loads the head here; the tail is loaded here too, but only once an endpoint is late or fails.
+
+    Args:
+        model: the whole that was split.
+        split: head and tail, already compared with the whole (`made_parts`).
+        endpoints: where the tail may run; they stay open.
+        tail: its name there.
+        source: what the tail says it was made from: digest of the bundle; None for the fingerprint of `model`.
+        options: how head and local tail are loaded.
+        deadline_ms: of each request; None for none.
+
+    Raises:
+        ModelError, EngineError: the head cannot be loaded.
+    """
+    options = options or LoadOptions()
+    engine = engines_for(model.format)[0]
+
+    def load(content: bytes, part: str) -> Runner:
+        with open_model(content, name=f"{model.name} ({part})") as file:
+            return engine.load(file, options)
+
+    whole, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
+    spec = SplitSpec(
+        name=model.name,
+        inputs=whole.inputs,
+        outputs=whole.outputs,
+        tail=tail,
+        travels=split.sent,
+        gives=tail_info.outputs,
+        identity=TailIdentity(source or model.fingerprint, split.cut.id, split.codec),
+    )
+    local = LocalTail(lambda: load(split.tail, "tail"))
+    return SplitRunner(spec, load(split.head, "head"), local, endpoints, deadline_ms=deadline_ms)
