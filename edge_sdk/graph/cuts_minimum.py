@@ -37,7 +37,8 @@ def minimum_cut(
     Returns:
         The cut; `divides` is False where all work belongs to one side: then `tensors` is empty (all on the device) or
         holds the inputs (all at the endpoint). What a request costs once, such as a round trip, is not in it: compare
-        with the whole model on the device. Nor is what outputs cost on their way back.
+        with the whole model on the device. Nor is what outputs cost on their way back. Of several that cost the same
+        it is the one with most ops in the head.
 
     Raises:
         UnsupportedOp: the graph holds control flow, or ops that keep state.

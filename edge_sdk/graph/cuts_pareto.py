@@ -49,7 +49,8 @@ def _usable(flow: Flow, cut: Cut) -> bool:
 
 def _undominated(cuts: Iterable[Cut]) -> list[Cut]:
     kept: list[Cut] = []
-    for cut in sorted(cuts, key=lambda cut: (*_figures(cut), cut.head_ops, cut.id)):
+    # Of equals the latest: behind an activation rather than before it, where values range less and compress better.
+    for cut in sorted(cuts, key=lambda cut: (*_figures(cut), -cut.head_ops, cut.id)):
         figures = _figures(cut)
         if not any(all(a <= b for a, b in zip(_figures(other), figures, strict=True)) for other in kept):
             kept.append(cut)

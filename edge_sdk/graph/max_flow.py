@@ -32,12 +32,12 @@ class Network:
     def least_cut(self, source: int, sink: int) -> list[bool]:
         """Fills the network; tells for each place whether it lies on the source's side of the least cut.
 
-        Of several least cuts it is the one with the fewest places on that side.
+        Of several least cuts it is the one with the most places on that side.
         """
         while True:
             levels = self._levels(source)
             if levels[sink] < 0:
-                return [level >= 0 for level in levels]
+                return self._kept_from(sink)
             tried = [0] * len(self._edges)
             while self._push(source, sink, levels, tried):
                 pass
@@ -55,6 +55,19 @@ class Network:
                     levels[end] = levels[place] + 1
                     waiting.append(end)
         return levels
+
+    def _kept_from(self, sink: int) -> list[bool]:
+        """By place, whether no edges with room lead from there to the sink."""
+        kept = [True] * len(self._edges)
+        kept[sink] = False
+        waiting = deque([sink])
+        while waiting:
+            for edge in self._edges[waiting.popleft()]:
+                start = self._ends[edge]
+                if self._room[edge ^ 1] and kept[start]:
+                    kept[start] = False
+                    waiting.append(start)
+        return kept
 
     def _push(self, source: int, sink: int, levels: list[int], tried: list[int]) -> bool:
         """Fills one way of rising levels; False where there is none left."""

@@ -94,7 +94,15 @@ def test_a_network_with_two_ways_back() -> None:
     network = Network(4)
     for start, end, capacity in [(0, 1, 1), (0, 2, 1), (1, 2, 1), (1, 3, 1), (2, 3, 1)]:
         network.join(start, end, capacity)
-    assert network.least_cut(0, 3) == [True, False, False, False]
+    assert network.least_cut(0, 3) == [True, True, True, False]
+
+
+def test_of_cuts_that_cost_the_same_the_latest_is_taken() -> None:
+    # x ─ Conv ─ a ─ Relu ─ b ─ Conv ─ y: behind the Relu numbers range less, and an engine fuses it.
+    ops = [op("C", "x", "a", macs=5), op("R", "a", "b", macs=0), op("D", "b", "y", macs=5)]
+    whole = graph(ops, "x", "y", sizes={"x": 400})
+    assert minimum_cut(whole, macs, lambda o: 10.0 * (o.name == "C"), 1.0).tensors == ("b",)
+    assert [cut.tensors for cut in pareto_cuts(whole)] == [("b",)]
 
 
 # --- the Pareto set ---
