@@ -244,7 +244,7 @@ class SplitRunner(Runner):
         failure: EndpointError | None = None
         for endpoint in able:
             try:
-                return endpoint.infer(
+                answer = endpoint.infer(
                     self.split.tail,
                     cut,
                     outputs=[spec.name for spec in self.split.gives],
@@ -254,13 +254,25 @@ class SplitRunner(Runner):
                     expected=self.split.gives,
                     refuse_nan=self._refuse_nan,
                     transfer=transfer,
-                ).outputs
+                )
+                return self._as_here(answer.outputs)
             except EndpointError as error:
                 failure = error
                 if transfer.given_up.is_set():
                     break
         assert failure is not None
         raise failure
+
+    def _as_here(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Strings travel as bytes; engines here give them as `str`."""
+        texts = [spec.name for spec in self.split.gives if spec.dtype == "string"]
+        if not texts:
+            return outputs
+        read = dict(outputs)
+        for name in texts:
+            flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in outputs[name].ravel()]
+            read[name] = np.array(flat, object).reshape(outputs[name].shape)
+        return read
 
     def _count(self, outcome: Outcome[Mapping[str, Any]], deadline: Deadline) -> None:
         failure = outcome.failure

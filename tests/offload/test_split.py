@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import EndpointRefused, EndpointUnreachable, EngineError, InvalidAnswer, SessionClosed
 from edge_sdk.offload import LocalTail, SplitRunner
+from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.endpoint import Endpoint
 from edge_sdk.wire.simulated import SimulatedEndpoint, SimulatedLink, SimulatedTimeline
 from tests.offload.splits import IDENTITY, SPLIT, answer_of, feeds_of, head, simulated_split, tail
@@ -42,6 +44,19 @@ class TestWhileTheEndpointIsWell:
         first = runner.run(feeds_of(1))["y"]
         first += 1
         np.testing.assert_array_equal(runner.run(feeds_of(1))["y"], answer_of(1))
+
+    def test_strings_come_as_the_engines_here_give_them(self) -> None:
+        timeline = SimulatedTimeline()
+        words = np.array([["ä", "b"]], object)
+        travelled = np.array([["ä".encode(), b"b"]], object)
+        spec = dataclasses.replace(
+            SPLIT, outputs=(TensorSpec("y", "string", (1, 2)),), gives=(TensorSpec("y", "string", (1, 2)),)
+        )
+        endpoint = endpoint_of(timeline, lambda feeds: {"y": travelled}, fail_at={1: EndpointUnreachable("cut")})
+        runner = SplitRunner(spec, head, LocalTail(lambda: lambda feeds: {"y": words}), [endpoint], timeline=timeline)
+        for _ in range(2):
+            np.testing.assert_array_equal(runner.run(feeds_of(1))["y"], words)
+        assert (runner.figures().remote, runner.figures().local) == (1, 1)
 
     def test_out_is_written_into(self) -> None:
         timeline = SimulatedTimeline()
