@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -57,16 +58,11 @@ def cuts_of(graph: Graph, *, limit: int = DEFAULT_LIMIT) -> Cuts:
     grown, complete = _grown(flow, singles, limit)
     found = dict.fromkeys((grown if complete else singles)[:limit])
     if not complete:
-        chance = random.Random(0)
-        for _ in range(_TRIES_A_CUT * limit):
+        by_chance = _random_heads(flow, random.Random(0), _TRIES_A_CUT * limit)
+        for head in itertools.chain(by_chance, grown):  # grown ones where chance found too few
             if len(found) >= limit:
                 break
-            head = _random_head(flow, chance)
-            if _is_cut(flow, head):
-                found[head] = None
-        for head in grown:  # where chance found too few
-            if len(found) < limit:
-                found[head] = None
+            found[head] = None
     return Cuts(_sorted(flow.cut(head) for head in found), complete, limit)
 
 
@@ -93,18 +89,9 @@ def random_cuts(graph: Graph, count: int, *, seed: int = 0, least_tensors: int =
         UnsupportedOp: the graph holds control flow, or ops that keep state.
     """
     flow = Flow(graph)
-    chance = random.Random(seed)
-    found: dict[int, None] = {}
-    seen: set[int] = set()
-    for _ in range(_TRIES_A_CUT * count):
-        if len(found) >= count:
-            break
-        head = _random_head(flow, chance)
-        if head not in seen:
-            seen.add(head)
-            if _is_cut(flow, head) and len(flow.boundary(head)) >= least_tensors:
-                found[head] = None
-    return _sorted(flow.cut(head) for head in found)
+    heads = _random_heads(flow, random.Random(seed), _TRIES_A_CUT * count)
+    fit = (head for head in heads if len(flow.boundary(head)) >= least_tensors)
+    return _sorted(flow.cut(head) for head in itertools.islice(fit, max(count, 0)))
 
 
 def cut_at(graph: Graph, tensors: Iterable[str], *, nearest: bool = True, where: str = "the model") -> Cut:
@@ -211,7 +198,18 @@ def _larger(flow: Flow, head: int, end: int) -> Iterator[int]:
         low = left & -left
         left ^= low
         if not flow.ancestors[low.bit_length() - 1] & ~(head | low):
-            yield flow.closed(head | low)
+            yield head | flow.closures[low.bit_length() - 1]
+
+
+def _random_heads(flow: Flow, chance: random.Random, tries: int) -> Iterator[int]:
+    """Different heads of cuts, until so many have been drawn."""
+    seen: set[int] = set()
+    for _ in range(tries):
+        head = _random_head(flow, chance)
+        if head not in seen:
+            seen.add(head)
+            if _is_cut(flow, head):
+                yield head
 
 
 def _random_head(flow: Flow, chance: random.Random) -> int:
@@ -224,5 +222,5 @@ def _random_head(flow: Flow, chance: random.Random) -> int:
     head = 0
     for _ in range(chance.randint(1, 4)):
         place = min(max(middle + chance.randint(-width, width), 0), count - 1)
-        head |= flow.ancestors[place]
-    return flow.closed(head)
+        head |= flow.closures[place]
+    return head

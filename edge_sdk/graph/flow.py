@@ -102,6 +102,8 @@ class Flow:
         self.outputs = [self.index[name] for name in dict.fromkeys(graph.outputs) if name in self.index]
         moved = movable(graph)
         self.travels = [name not in moved and self._can_travel(name) for name in self.tensors]
+        makers = (1 << maker if maker >= 0 else 0 for maker in self.maker)
+        self._flows = list(zip(makers, self.readers, strict=True))
         self._stuck = [t for t, travels in enumerate(self.travels) if not travels and self.readers[t]]
 
     def _enter(self, place: int, op: Op) -> None:
@@ -132,12 +134,16 @@ class Flow:
                     masks[place] |= masks[reader]
         return masks
 
+    @cached_property
+    def closures(self) -> list[int]:
+        """By op, the smallest closed head that holds it, see `closed`. Closed heads joined are closed again."""
+        return [self.closed(mask) for mask in self.ancestors]
+
     def boundary(self, head: int) -> list[int]:
         """The tensors that flow from a head, a mask that holds the ancestors of each of its ops, to all other ops."""
+        tail = self.whole & ~head
         return [
-            tensor
-            for tensor, (maker, readers) in enumerate(zip(self.maker, self.readers, strict=True))
-            if readers & ~head and (maker < 0 or head >> maker & 1)
+            tensor for tensor, (made_by, readers) in enumerate(self._flows) if readers & tail and not made_by & tail
         ]
 
     def closed(self, head: int) -> int:
