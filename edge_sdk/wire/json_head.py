@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -53,7 +53,9 @@ class ResponseHead(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 Head = TypeVar("Head", RequestHead, ResponseHead)
-_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (RequestHead, ResponseHead)}
+_DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (RequestHead, ResponseHead)
+}
 
 # Brackets, keys, and strings that are none. A string that does not end takes the rest: otherwise each quote in it would
 # be tried as another beginning.

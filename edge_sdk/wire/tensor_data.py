@@ -107,7 +107,7 @@ def to_binary(tensor: str, array: Array, datatype: str) -> memoryview:
     if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and sys.byteorder == "big"):
         array = array.astype(array.dtype.newbyteorder("<"))
     # memoryview.cast refuses a size of 0, and float16 of older buffers: bytes have neither trouble.
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def element_bytes(tensor: str, element: object) -> bytes:
