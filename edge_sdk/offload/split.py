@@ -26,11 +26,15 @@ from edge_sdk.tensors import Array, TensorSpec, check_out
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint, TailIdentity
 from edge_sdk.wire.overdue import Transfer
+from edge_sdk.wire.recent import Recent
 from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 
 __all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
 
 log = logging.getLogger(__name__)
+
+MOST_AWAY = 16
+"""Requests at endpoints at once: more of them, overtaken or not, wait for something that does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         remote: answered by an endpoint.
         local: answered by the local tail.
         hedged: both were begun, because the endpoint was late.
-        resting: of `local`: no endpoint was asked, since all had failed too often.
+        resting: of `local`: no endpoint was asked, since all had failed too often or owed too many answers.
         late: answered after their deadline.
         failure: why an endpoint last gave no answer; "" where it always did.
     """
@@ -120,6 +124,8 @@ class SplitRunner(Runner):
         self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
         self._refuse_nan = refuse_nan
         self._timeline = timeline
+        self._woken_late = Recent(64)
+        self._away_now: set[Transfer] = set()
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late"), 0)
         self._failure = ""
@@ -223,15 +229,32 @@ class SplitRunner(Runner):
     def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer) -> Outcome[Mapping[str, Any]]:
         size_bytes = sum(array.nbytes for array in cut.values())
         able = sorted((e for e in self.endpoints if e.breaker.admits()), key=lambda e: _cost_ms(e, size_bytes))
-        if not able:
+        if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
-        wait_ms = patience_ms(
-            able[0].link.late_ms(), self._first_patience_ms, self.local.needs_ms(), deadline.left_s() * 1e3
-        )
+        needs_ms = self.local.needs_ms()
+        if needs_ms is not None:
+            # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken.
+            needs_ms += 2 * (self._woken_late.percentile_ms(0.95) or 0.0)
+        wait_ms = patience_ms(able[0].link.late_ms(), self._first_patience_ms, needs_ms, deadline.left_s() * 1e3)
+        due_s = self._timeline() + wait_ms / 1e3
+
+        def here() -> Mapping[str, Any]:
+            late_s = self._timeline() - due_s
+            if late_s >= 0:  # before that it begins because the endpoint failed
+                self._woken_late.record(late_s * 1e3)
+            return self.local(cut)
+
+        def away() -> Mapping[str, Any]:
+            try:
+                return self._away(able, cut, deadline, transfer)
+            finally:
+                self._away_now.discard(transfer)
+
+        self._away_now.add(transfer)
         return hedged(
-            lambda: self._away(able, cut, deadline, transfer),
-            lambda: self.local(cut),
+            away,
+            here,
             wait_ms / 1e3,
             self._timeline,
             transfer.give_up,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.offload import LocalTail, SplitFigures, SplitRunner
+from edge_sdk.offload.split import MOST_AWAY
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.limits import Limits
@@ -275,6 +276,19 @@ def test_many_threads_each_get_their_own_answer_from_an_endpoint_that_misbehaves
             np.testing.assert_array_equal(outputs["y"], answer_of(number))
 
 
+def test_a_link_that_is_dead_from_the_start_holds_few_threads(proxy: FaultProxy) -> None:
+    proxy.stall()
+    before = threading.active_count()
+    most = 0
+    with split_over(proxy.url, deadline_ms=5) as runner:
+        for number in range(60):
+            runner.run(feeds_of(number))
+            most = max(most, sum(t.name == "edge-sdk-wire" for t in threading.enumerate()))
+        assert runner.figures().local == 60
+    # Besides those that wait for the endpoint: the local tails', and idle ones of tests before.
+    assert most <= before + MOST_AWAY + 4
+
+
 @pytest.mark.slow
 def test_nothing_piles_up_while_an_endpoint_is_silent(server: EndpointProcess) -> None:
     server.mode("stall")
@@ -284,4 +298,4 @@ def test_nothing_piles_up_while_an_endpoint_is_silent(server: EndpointProcess) -
         for number in range(2000):
             runner.run(feeds_of(number))
         after = (threading.active_count(), len(os.listdir("/proc/self/fd")))
-    assert all(now <= then + 4 for now, then in zip(after, before, strict=True)), (before, after)
+    assert all(now <= then + MOST_AWAY for now, then in zip(after, before, strict=True)), (before, after)
