@@ -25,7 +25,6 @@ VERBS = {
     "run": "run a model on pictures, sound or arrays",
     "serve": "serve models to devices over HTTP",
     "split": "list where a model may be cut, and make head and tail of it",
-    "serve": "serve models to devices over HTTP",
 }
 
 
