@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.cli import main
-from tests import models
 
+models = pytest.importorskip("tests.models")
 pytest.importorskip("onnx")
 
 

@@ -18,7 +18,8 @@ from edge_sdk.planner.calibration_tflite import tflite_probe
 from edge_sdk.planner.calibration_timing import Delays, Pace, Sample, most_usual_ms, undisturbed
 from edge_sdk.planner.cost import CostModel
 from edge_sdk.planner.rates import Place, Rates
-from tests import models
+
+models = pytest.importorskip("tests.models")
 
 
 class Machine:
@@ -174,3 +175,13 @@ def test_rates_of_this_machine_know_that_more_work_takes_longer(engine: str) -> 
     small, large = (CostModel(open_graph(content), engine, rates).predict(1).latency_ms for content in contents)
     assert 0 < small < large
     assert told == sorted(told) and told[-1] == 1.0
+
+
+def test_a_budget_for_one_network_still_gives_rates() -> None:
+    """On a slow device loading alone may take the whole of it."""
+    if "litert" not in (versions := engine_versions()):
+        pytest.skip("litert is not installed")
+
+    values = calibrate(probe(engines=versions), ["litert"], 1e-6)
+
+    assert Rates("calibrated", values).covers("litert")

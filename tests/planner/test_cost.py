@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from onnx import helper
 
 from edge_sdk.device import load_profile
 from edge_sdk.errors import InputError
@@ -14,7 +13,9 @@ from edge_sdk.graph import open_graph
 from edge_sdk.planner.cost import CostModel, Prediction, Profile, predict
 from edge_sdk.planner.cost_work import class_by, class_of, works_of
 from edge_sdk.planner.rates import Rates, rates_for
-from tests import models
+
+models = pytest.importorskip("tests.models")
+helper = pytest.importorskip("onnx.helper")
 
 TABLE = {
     "litert.kernel.float32.any.us_per_call": 10.0,

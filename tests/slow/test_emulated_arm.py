@@ -37,8 +37,10 @@ NOT_EMULATED = {
     "qemu keeps a megabyte of every thread that ended": (
         "tests/engines/test_litert.py::TestFiles::test_loading_and_closing_keeps_no_memory_and_no_descriptor",
     ),
-    "its third of a second is less than loading takes there": (
+    "its seconds are less than loading takes there": (
         "tests/session/test_session.py::test_from_a_file_to_an_answer_and_a_reason",
+        "tests/planner/test_calibration.py::test_rates_of_this_machine_know_that_more_work_takes_longer",
+        "tests/cli/test_bench.py::test_a_picture_is_fed_as_each_of_two_models_takes_it",
     ),
     "minutes, on paths that shorter tests take too": (
         "tests/cli/test_run.py::test_the_digits_network_reads_the_ten_thousand_images",
