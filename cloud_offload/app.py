@@ -16,9 +16,9 @@ import msgspec
 
 from cloud_offload.access import ClientLimit, Tokens
 from cloud_offload.exchange import Budget, Exchange, Receive, Scope, Send
-from cloud_offload.inference import Inference
+from cloud_offload.inference import DEADLINE, Inference
 from cloud_offload.observing import Meters
-from cloud_offload.refusals import Refusal, unknown_model
+from cloud_offload.refusals import Refusal, late, unknown_model
 from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
 from cloud_offload.store import Store
@@ -148,15 +148,27 @@ class Application:
                 raise unknown_model(name, "''")
         match rest:
             case []:
-                await self._json(exchange, _metadata(self.store.find(name, version), self.store.versions(name)))
+                await self._json(
+                    exchange, _metadata(await self._find(exchange, name, version), self.store.versions(name))
+                )
             case ["ready"]:
-                self.store.find(name, version)
+                await self._find(exchange, name, version)
                 await self._state(exchange, True)
             case ["infer"]:
                 _expect(exchange, "POST")
-                await self._infer(exchange, self.store.find(name, version))
+                serving = await self._find(exchange, name, version)
+                with serving.held():
+                    await self._infer(exchange, serving)
             case _:
                 raise Refusal(404, f"there is nothing at {exchange.path[:200]!r}")
+
+    async def _find(self, exchange: Exchange, name: str, version: str) -> Serving:
+        deadline_ms = exchange.number(DEADLINE)
+        try:
+            async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1e3):
+                return await self.store.obtain(name, version)
+        except TimeoutError:
+            raise late(f"model {name[:200]!r}") from None
 
     async def _state(self, exchange: Exchange, good: bool) -> None:
         _expect(exchange, "GET")
@@ -214,7 +226,7 @@ def _metadata(serving: Serving, versions: list[str]) -> dict[str, Any]:
         "platform": serving.files.platform,
         "inputs": [_tensor(spec) for spec in serving.session.inputs],
         "outputs": [_tensor(spec) for spec in serving.session.outputs],
-        "parameters": {"edge_bundle": serving.digest},
+        "parameters": serving.parameters,
     }
 
 

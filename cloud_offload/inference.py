@@ -20,7 +20,7 @@ from cloud_offload.settings import ServeSettings
 from edge_sdk.tensors import Array
 from edge_sdk.wire.body import Body, InferRequest, decode_request, encode_response
 
-__all__ = ["Inference"]
+__all__ = ["DEADLINE", "Inference"]
 
 HEADER_LENGTH, DEADLINE = b"inference-header-content-length", b"deadline-ms"
 _WORTH_COMPRESSING_BYTES = 1024
@@ -47,7 +47,7 @@ class Inference:
             Refusal, EdgeError: it cannot be answered; nothing was sent yet.
         """
         began, began_s = perf_counter(), monotonic()
-        labels = (serving.files.name, str(serving.files.version))
+        labels = (serving.meter, str(serving.files.version))
         try:
             deadline_ms = exchange.number(DEADLINE)
             deadline_s = math.inf if deadline_ms is None else began_s + deadline_ms / 1e3
@@ -97,13 +97,12 @@ class Inference:
             outputs = {wanted.name: outputs[wanted.name] for wanted in request.outputs}
             binary = {wanted.name for wanted in request.outputs if wanted.binary}
         files = serving.files
-        told = {"edge_bundle": serving.digest}
         return encode_response(
             files.name,
             str(files.version),
             _arrays(outputs, files.name),
             request_id=request.request_id,
-            parameters=told,
+            parameters=serving.parameters,
             binary=binary,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter as TallyCounter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -53,7 +54,7 @@ class Meters:
     def page(self) -> bytes:
         """The page in Prometheus' text format."""
         for serving in self._store.servings():
-            meter = self.batches.labels(serving.files.name, serving.files.version)
+            meter = self.batches.labels(serving.meter, str(serving.files.version))
             while serving.batch_sizes:
                 meter.observe(serving.batch_sizes.popleft())
         return generate_latest(self.registry)
@@ -65,7 +66,9 @@ class _InProgress(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily("edge_in_progress", "Requests waiting or computed", labels=("model", "version"))
+        in_progress: TallyCounter[tuple[str, str]] = TallyCounter()
         for serving in self._store.servings():
-            labels = (serving.files.name, str(serving.files.version))
-            family.add_metric(labels, serving.in_progress)
+            in_progress[serving.meter, str(serving.files.version)] += serving.in_progress
+        for labels, count in in_progress.items():
+            family.add_metric(labels, count)
         yield family

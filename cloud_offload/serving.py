@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -25,7 +26,7 @@ from edge_sdk.tensors import Array, FeedCheck
 if TYPE_CHECKING:
     from edge_sdk.session import Session
 
-__all__ = ["Serving", "load_serving"]
+__all__ = ["Serving", "load_serving", "serving_of"]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,21 +44,31 @@ class Serving:
 
     Attributes:
         files: what it was loaded from.
-        digest: of the bundle, or sha256 of the model file.
+        parameters: what metadata and answers tell of it: `edge_bundle` is the digest of the bundle, or sha256 of the
+            model file.
+        meter: what metrics call it; the model's name where they tell all models apart.
         check: of feeds; a request that does not fit must not spoil the batch of others.
         batches: whether requests may be computed together.
         batch_sizes: requests computed together, of the latest computations; emptied by whoever reads it.
     """
 
     def __init__(
-        self, files: ModelFiles, session: Session, digest: str, batches: bool, settings: ServeSettings
+        self,
+        files: ModelFiles,
+        session: Session,
+        parameters: Mapping[str, str],
+        batches: bool,
+        settings: ServeSettings,
+        meter: str = "",
     ) -> None:
-        self.files, self.session, self.digest, self.batches = files, session, digest, batches
+        self.files, self.session, self.parameters, self.batches = files, session, dict(parameters), batches
+        self.meter = meter or files.name
         self._settings = settings
         self.check = FeedCheck(session.inputs, where=f"model {files.name!r}")
         self._queue: deque[_Pending] = deque()
         self._running = 0
         self._inside = 0
+        self._held = 0
         self._retired = False
         self._slots = settings.threads
         self.batch_sizes: deque[int] = deque(maxlen=4096)
@@ -71,6 +82,16 @@ class Serving:
     def computing(self) -> bool:
         """Whether a thread computes, be it for a request that was given up."""
         return self._running > 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the session open, also if it is retired while the body of a request is still coming."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._close_if_done()
 
     async def infer(self, feeds: dict[str, Any], deadline_s: float, executor: Executor) -> dict[str, Array]:
         """Computes one request.
@@ -165,7 +186,7 @@ class Serving:
 
     def _close_if_done(self) -> None:
         # A request that was given up may still be computing: its thread must not lose the session.
-        if self._retired and not self._inside and not self._running:
+        if self._retired and not self._held and not self._inside and not self._running:
             self.session.close()
 
 
@@ -196,13 +217,24 @@ def load_serving(files: ModelFiles, settings: ServeSettings) -> Serving:
     Raises:
         EdgeError: the model cannot be used.
     """
+    return serving_of(str(files.path), files, {"edge_bundle": _digest(files)}, settings)
+
+
+def serving_of(
+    model: str | bytes, files: ModelFiles, parameters: Mapping[str, str], settings: ServeSettings, meter: str = ""
+) -> Serving:
+    """Loads and warms up a model: its path or its content.
+
+    Raises:
+        EdgeError: the model cannot be used.
+    """
     import edge_sdk
 
-    session = edge_sdk.load(str(files.path), plan_budget_s=settings.plan_budget_s)
+    session = edge_sdk.load(model, plan_budget_s=settings.plan_budget_s)
     try:
         session.warm_up()
         batches = settings.max_batch > 1 and may_batch(session.inputs, session.outputs, session.run)
-        return Serving(files, session, _digest(files), batches, settings)
+        return Serving(files, session, parameters, batches, settings, meter)
     except BaseException:
         session.close()
         raise

@@ -60,6 +60,7 @@ class ServeSettings:
         threads: requests that are computed at once, over all models.
         queue: requests of one model that may wait or be computed; more are told 503.
         per_client: requests of one client that may be in progress; more are told 429.
+        tails: tails made on demand that are kept loaded.
         max_pending_mb: MiB of bodies held at once, over all clients; more are told 503.
         body_timeout_s: how long a client may take to send a body.
         max_batch: rows that are computed together; 1 for no batching.
@@ -79,6 +80,7 @@ class ServeSettings:
     threads: int = 2
     queue: int = 64
     per_client: int = 64
+    tails: int = 8
     max_pending_mb: int = 1024
     body_timeout_s: float = 60.0
     max_batch: int = 16

@@ -12,7 +12,9 @@ from cloud_offload.refusals import Refusal, unknown_model
 from cloud_offload.repository import ModelFiles, listed
 from cloud_offload.serving import Serving, load_serving
 from cloud_offload.settings import ServeSettings
-from edge_sdk.errors import EdgeError
+from cloud_offload.tails import Tails
+from edge_sdk.errors import EdgeError, InputError
+from edge_sdk.offload.tail_names import TailName
 
 __all__ = ["Store"]
 
@@ -36,6 +38,7 @@ class Store:
         self._failed: dict[tuple[str, int], tuple[tuple[int, ...], str]] = {}
         self._unloaded: set[str] = set()
         self._ending: list[Serving] = []
+        self._tails = Tails(settings, self._let_go)
         self._change = asyncio.Lock()
         self.ready = False
 
@@ -45,7 +48,6 @@ class Store:
         Raises:
             Refusal: there is none.
         """
-        # Tails made on demand (NAME@CUT) are found here, once there is a maker of tails.
         versions = self._loaded.get(name)
         if not versions:
             raise unknown_model(name)
@@ -57,13 +59,28 @@ class Store:
             raise unknown_model(name, version)
         return serving
 
+    async def obtain(self, name: str, version: str = "") -> Serving:
+        """As `find`, and also a tail of a loaded model, which is made where it is not there yet: see `TailName`.
+
+        Raises:
+            Refusal: there is none, and none can be made.
+        """
+        try:
+            tail = TailName.parse(name)
+        except InputError as error:
+            raise Refusal(404, str(error)) from None
+        if tail is None:
+            return self.find(name, version)
+        return await self._tails.find(self.find(tail.model, version).files, tail)
+
     def versions(self, name: str) -> list[str]:
-        """The loaded versions of `name`, rising."""
-        return [str(v) for v in sorted(self._loaded.get(name, {}))]
+        """The loaded versions of `name`, or of the model whose tail it names, rising."""
+        return [str(v) for v in sorted(self._loaded.get(name.partition(":")[0].partition("@")[0], {}))]
 
     def servings(self) -> list[Serving]:
-        """All loaded versions."""
-        return [serving for versions in self._loaded.values() for serving in versions.values()]
+        """All loaded versions, and tails."""
+        whole = [serving for versions in self._loaded.values() for serving in versions.values()]
+        return whole + self._tails.servings()
 
     async def _listed(self) -> dict[str, dict[int, ModelFiles]]:
         loop = asyncio.get_running_loop()
@@ -162,11 +179,16 @@ class Store:
 
     def close(self) -> bool:
         """Retires everything. Returns whether anything is still being computed."""
+        self._tails.close()
         for serving in self.servings():
             self._retire(serving)
         self._loaded.clear()
-        return any(serving.computing for serving in self._ending)
+        return self._tails.making or any(serving.computing for serving in self._ending)
 
     def _retire(self, serving: Serving) -> None:
+        self._tails.forget(serving.files)
+        self._let_go(serving)
+
+    def _let_go(self, serving: Serving) -> None:
         serving.retire()
         self._ending = [s for s in (*self._ending, serving) if s.computing]

@@ -1,0 +1,74 @@
+"""How a tail that an endpoint makes on demand is called: `MODEL[:FINGERPRINT]@CUT[+CODEC]`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from edge_sdk.errors import InputError
+
+__all__ = ["TailName"]
+
+_CODECS = ("none", "fp16", "int8")
+_ID = re.compile(r"[0-9a-f]{12}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
+_MAX_CHARS = 8192
+_MAX_TENSORS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TailName:
+    """Names a tail.
+
+    Attributes:
+        model: the whole, as the endpoint calls it.
+        cut: id of the cut, or names of its tensors with commas between, each quoted as in a URL.
+        codec: how the cut's tensors travel.
+        fingerprint: of the model file that was cut, or how it begins; "" where the endpoint has just one.
+    """
+
+    model: str
+    cut: str
+    codec: str = "none"
+    fingerprint: str = ""
+
+    @classmethod
+    def of_tensors(cls, model: str, tensors: tuple[str, ...], codec: str = "none", fingerprint: str = "") -> TailName:
+        """The tail behind these tensors: for cuts that the endpoint may not list, as those of many tensors."""
+        return cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint)
+
+    @classmethod
+    def parse(cls, text: str) -> TailName | None:
+        """What `text` names; None where it is a model's own name, without "@".
+
+        Raises:
+            InputError: it is no name of this form.
+        """
+        whole, at, cut = text.partition("@")
+        if not at:
+            return None
+        model, colon, fingerprint = whole.partition(":")
+        stem, _, codec = cut.rpartition("+")
+        if stem and codec in _CODECS:
+            cut = stem
+        else:
+            codec = "none"
+        bad_print = bool(colon) and _FINGERPRINT.fullmatch(fingerprint) is None
+        if not model or not cut or bad_print or len(text) > _MAX_CHARS or cut.count(",") >= _MAX_TENSORS:
+            raise InputError(f"tail {text[:100]!r}: expected MODEL@CUT, MODEL@TENSOR,TENSOR or MODEL:FINGERPRINT@CUT")
+        return cls(model, cut, codec, fingerprint)
+
+    def __str__(self) -> str:
+        told = f":{self.fingerprint}" if self.fingerprint else ""
+        return f"{self.model}{told}@{self.cut}" + ("" if self.codec == "none" else f"+{self.codec}")
+
+    @property
+    def cut_id(self) -> str:
+        """The cut's id; "" where `cut` is of another form, so names tensors."""
+        return self.cut if _ID.fullmatch(self.cut) else ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors, if `cut` is not an id."""
+        return tuple(unquote(name) for name in self.cut.split(","))

@@ -1,0 +1,166 @@
+"""Tails that the endpoint makes on demand, asked for by a device whose model is split."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.cuts import Cut, cuts_of
+from edge_sdk.graph.opening import open_graph
+from edge_sdk.graph.splitting import split_model
+from edge_sdk.offload import SplitRunner
+from edge_sdk.offload.opening import open_split
+from edge_sdk.offload.tail_names import TailName
+from edge_sdk.tensors import Array
+from edge_sdk.wire.endpoint import TailIdentity
+from edge_sdk.wire.http import HttpEndpoint
+from tests import models
+from tests.cloud_offload.endpoints import Endpoint, Start, put, start_endpoint
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    repository = tmp_path_factory.mktemp("repository")
+    put(repository, "mlp", models.onnx_mlp())
+    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"))
+    yield endpoint
+    endpoint.process.kill()
+    endpoint.process.wait()
+
+
+@pytest.fixture
+def device(server: Endpoint) -> Iterator[HttpEndpoint]:
+    client = HttpEndpoint(server.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def model() -> Iterator[ModelFile]:
+    with open_model(models.onnx_mlp()) as file:
+        yield file
+
+
+def cuts(model: ModelFile) -> list[Cut]:
+    return list(cuts_of(open_graph(model)))
+
+
+def feeds_of(number: int) -> dict[str, Array]:
+    return {"x": np.random.default_rng(number).standard_normal((1, 8), np.float32)}
+
+
+def runner_of(model: ModelFile, cut: Cut, endpoint: HttpEndpoint, name: str, codec: str = "none") -> SplitRunner:
+    return open_split(model, split_model(model, cut, codec=codec), [endpoint], name)
+
+
+def whole(model: ModelFile, number: int) -> Array:
+    import edge_sdk
+
+    with model.content() as content, edge_sdk.load(bytes(content), plan_budget_s=0) as session:
+        return np.asarray(session.run(feeds_of(number))["y"])
+
+
+def ask(runner: SplitRunner, count: int) -> None:
+    for number in range(count):
+        runner.run(feeds_of(number))
+
+
+@pytest.mark.parametrize("codec", ["none", "fp16"])
+def test_a_device_gets_the_whole_models_answers_from_a_tail_it_never_deployed(
+    device: HttpEndpoint, model: ModelFile, codec: str
+) -> None:
+    cut = cuts(model)[0]
+    name = str(TailName("mlp", cut.id, codec, model.fingerprint))
+    assert device.ready(name), "asking whether it is ready makes it"
+    runner = runner_of(model, cut, device, name, codec)
+    for number in range(10):
+        np.testing.assert_allclose(
+            runner.run(feeds_of(number))["y"], whole(model, number), rtol=0, atol=1e-6 if codec == "none" else 1e-2
+        )
+    assert runner.figures().remote > 0, runner.figures()
+    assert not runner.figures().failure
+    runner.close()
+
+
+def test_it_tells_what_it_was_made_from(device: HttpEndpoint, model: ModelFile) -> None:
+    for cut in cuts(model):
+        metadata = device.metadata(f"mlp@{cut.id}")
+        TailIdentity(model.fingerprint, cut.id).check(metadata.parameters, "tail")
+        assert metadata.inputs == cut.tensors
+        assert metadata.versions == ("1",)
+        assert metadata.platform == "onnxruntime_onnx"
+
+
+def test_a_cut_may_be_named_by_its_tensors(device: HttpEndpoint, model: ModelFile) -> None:
+    cut = cuts(model)[0]
+    metadata = device.metadata(str(TailName.of_tensors("mlp", cut.tensors)))
+    assert metadata.parameters["edge_cut"] == cut.id
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mlp@0123456789ab", "no cut '0123456789ab'"),
+        ("mlp@nothing", "nothing called 'nothing'"),
+        ("mlp@", "expected MODEL@CUT"),
+        ("mlp:xyz@0123456789ab", "expected MODEL@CUT"),
+        ("mlp:00000000@0123456789ab", "no file with fingerprint"),
+        ("mlp@0123456789ab+int8", "made together"),
+        ("nobody@0123456789ab", "model 'nobody' is not here"),
+    ],
+)
+def test_what_cannot_be_made_is_told_with_404(server: Endpoint, name: str, reason: str) -> None:
+    for _ in range(2):
+        reply = server.ask("GET", f"/v2/models/{name}")
+        assert (reply.status, reason in reply.json()["error"]) == (404, True), reply
+    assert server.infer(name, feeds_of(0)).status == 404
+
+
+def test_two_who_ask_at_once_have_it_made_once(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
+    repository = tmp_path_factory.mktemp("repository")
+    put(repository, "mlp", models.onnx_mlp())
+    endpoint = start(repository)
+    with open_model(models.onnx_mlp()) as model:
+        name = f"mlp@{cuts(model)[0].id}"
+    together = threading.Barrier(4)
+
+    def metadata() -> int:
+        together.wait()
+        return endpoint.ask("GET", f"/v2/models/{name}").status
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [f.result() for f in [pool.submit(metadata) for _ in range(4)]] == [200] * 4
+    assert endpoint.ask("POST", "/v2/repository/models/mlp/unload").status == 200
+    assert endpoint.ask("GET", f"/v2/models/{name}").status == 404, "a tail goes with its model"
+    assert endpoint.terminate() == 0
+    endpoint.wait_for("ended")
+    assert sum(event["event"] == "tail made" for event in endpoint.events) == 1
+
+
+def test_when_the_endpoint_is_killed_the_device_answers_itself(
+    start: Start, tmp_path_factory: pytest.TempPathFactory, model: ModelFile
+) -> None:
+    repository = tmp_path_factory.mktemp("repository")
+    put(repository, "mlp", models.onnx_mlp())
+    endpoint = start(repository)
+    client = HttpEndpoint(endpoint.url)
+    cut = cuts(model)[-1]
+    assert client.ready(f"mlp@{cut.id}")
+    runner = runner_of(model, cut, client, f"mlp@{cut.id}")
+    ask(runner, 10)
+    remote = runner.figures().remote
+    assert remote > 0, runner.figures()
+    endpoint.process.kill()
+    endpoint.process.wait()
+    for number in range(5):
+        np.testing.assert_allclose(runner.run(feeds_of(number))["y"], whole(model, number), rtol=1e-5, atol=1e-6)
+    assert runner.figures().remote == remote
+    runner.close()
+    client.close()
