@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_sdk.bundle import Bundle
     from edge_sdk.device.facts import Device
     from edge_sdk.formats import ModelFile
+    from edge_sdk.offloading import Offload
     from edge_sdk.planner import Choice, Plan, Variant, Wish
 
 __all__ = [
@@ -54,6 +55,7 @@ class Settings:
     check_finite: bool
     trusted: bool
     variant: str | None = None
+    offload: Offload | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -188,7 +190,8 @@ def _planned(
             use_cache=use_cache,
         )
         try:
-            return choice.runner or _load(choice, engines, settings, wrap), choice.plan
+            runner = choice.runner or _load(choice, engines, settings, wrap)
+            return (runner, choice.plan) if settings.offload is None else _split(name, choice, runner, settings, wrap)
         except EngineError:
             if not choice.plan.cached or settings.options.accelerator != "cpu":
                 raise
@@ -222,6 +225,19 @@ def _load(
     file = variant.file()
     _admit(file, engine, options, settings.trusted)
     return wrap(variant.wrap(engine.load(file, options)))
+
+
+def _split(
+    name: str, choice: Choice, whole: Runner, settings: Settings, wrap: Callable[[Runner], Runner]
+) -> tuple[Runner, Plan]:
+    from edge_sdk.offloading import split_runner
+
+    whole.close()  # it has shown that it runs here; head and local tail take its place
+    assert settings.offload is not None
+    placement = choice.plan.placement
+    options = replace(settings.options, threads=placement.threads, cpus=placement.cpus)
+    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, options)
+    return wrap(choice.variant.wrap(runner)), plan
 
 
 def _wrapped(runner: Runner, settings: Settings) -> Runner:

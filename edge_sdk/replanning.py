@@ -30,10 +30,12 @@ BUSY = 0.5
 
 
 def worth_watching(settings: Settings, plan: Plan) -> bool:
-    """Whether another plan could take over: there are others, the caller allows measuring, and nothing is carried from
-    call to call that would be lost."""
+    """Whether another plan could take over: there are others, the caller allows measuring, nothing is carried from call
+    to call that would be lost, and latency is not a matter of a link too."""
     feasible = sum(candidate.feasible for candidate in plan.candidates)
-    return plan.measured is not None and feasible > 1 and settings.wish.budget_s > 0 and not settings.state
+    if settings.state or settings.offload is not None:
+        return False
+    return plan.measured is not None and feasible > 1 and settings.wish.budget_s > 0
 
 
 class Replanner:

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from edge_sdk.device.facts import Device
+    from edge_sdk.offload import SplitFigures
+    from edge_sdk.offloading import Offload
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
+    from edge_sdk.wire.endpoint import Endpoint
 
 __all__ = ["Session", "load"]
 
@@ -61,6 +64,10 @@ def load(
     initializer_inputs: Sequence[str] = (),
     custom_ops: Sequence[CustomOps] = (),
     trusted: bool = False,
+    endpoints: Sequence[str | Endpoint] = (),
+    cut: str | Sequence[str] | None = None,
+    endpoint_model: str | None = None,
+    deadline_ms: float | None = None,
 ) -> Session:
     """Loads a model the best way this device allows.
 
@@ -89,6 +96,12 @@ def load(
             are taken out of the inputs, since they make the model 3 to 4 times slower.
         custom_ops: libraries of custom ops with their hashes.
         trusted: skip the trial of an unknown file in a child process.
+        endpoints: addresses ("http://HOST:PORT") or `Endpoint`s where the model's tail may run: the head runs here, and
+            the tail too wherever an endpoint is late, fails or answers wrongly.
+        cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several;
+            the cut with the fewest bytes where None.
+        endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
+        deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
 
     Raises:
         ModelError: the file cannot be used; its subclasses tell why.
@@ -110,9 +123,31 @@ def load(
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
-    settings = Settings(engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant)
+    offload = _offload(endpoints, cut, endpoint_model, deadline_ms)
+    settings = Settings(
+        engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant, offload
+    )
     events: list[str] = []
-    return Session(settings, activate(model, settings, events), began, events)
+    try:
+        return Session(settings, activate(model, settings, events), began, events)
+    except BaseException:
+        _close_endpoints(settings)
+        raise
+
+
+def _offload(
+    endpoints: Sequence[str | Endpoint], cut: str | Sequence[str] | None, model: str | None, deadline_ms: float | None
+) -> Offload | None:
+    if not endpoints and cut is None and model is None and deadline_ms is None:
+        return None  # without a single import more
+    from edge_sdk.offloading import offload_of
+
+    return offload_of(endpoints, cut, model, deadline_ms)
+
+
+def _close_endpoints(settings: Settings) -> None:
+    for endpoint in settings.offload.owned if settings.offload is not None else ():
+        endpoint.close()
 
 
 class Session:
@@ -289,7 +324,9 @@ class Session:
             return
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(1, "edge-sdk-stream") as lane:
+        # With the tail elsewhere the head of one frame runs while those before it travel.
+        lanes = 1 if self._settings.offload is None else ahead + 1
+        with ThreadPoolExecutor(lanes, "edge-sdk-stream") as lane:
             waiting = []
             try:
                 for feeds in frames:
@@ -388,6 +425,14 @@ class Session:
         finally:
             active.release()
 
+    def split_figures(self) -> SplitFigures | None:
+        """How requests went that had their tail at an endpoint, or should have; None without endpoints."""
+        if self._settings.offload is None:
+            return None
+        from edge_sdk.offloading import figures_of
+
+        return figures_of(self._now().runner)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times what surrounds `run` in a request, for the report: `with session.stage("decode"): …`.
@@ -429,6 +474,7 @@ class Session:
             active.retire()
         if pool is not None:
             pool.shutdown(wait=True)
+        _close_endpoints(self._settings)
 
     def __enter__(self) -> Session:
         return self

@@ -31,6 +31,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.offload": (4, "offload"),
     "edge_sdk.session": (5, "session"),
     "edge_sdk.activation": (5, "session"),
+    "edge_sdk.offloading": (5, "session"),
     "edge_sdk.report": (5, "session"),
     "edge_sdk.replanning": (5, "session"),
     "edge_sdk.building": (5, "building"),

@@ -95,6 +95,10 @@ def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFi
         sample=sample,
         variant=arguments.variant,
         min_accuracy=arguments.min_accuracy,
+        endpoints=arguments.endpoint,
+        cut=arguments.cut[0] if arguments.cut and len(arguments.cut) == 1 else arguments.cut,
+        endpoint_model=arguments.endpoint_model,
+        deadline_ms=arguments.deadline_ms,
     )
 
 
@@ -155,6 +159,10 @@ def _summarise(session: Session, tasks: dict[str, Task], count: int, elapsed_s: 
         explained = task.explain()
         if explained:
             print(explained)
+    if (figures := session.split_figures()) is not None:
+        print(f"answered by an endpoint {figures.remote}, here {figures.local} (both begun {figures.hedged})")
+        if figures.failure:
+            print(f"last failure: {plain(figures.failure)}")
     plan = session.plan
     where = plan.engine if plan.accelerator == "cpu" else f"{plan.engine} ({plan.accelerator})"
     # A plan that was measured names engine and placement in its reason.

@@ -54,6 +54,14 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--min-accuracy", metavar="SHARE", type=_fraction, help="what a bundle's variant must reach, from 0 to 1"
     )
+    group.add_argument(
+        "--endpoint", metavar="URL", action="append", default=[], help="where the model's tail may run; may be repeated"
+    )
+    group.add_argument(
+        "--cut", metavar="TENSOR|ID", action="append", help="where to cut for --endpoint; the fewest bytes by default"
+    )
+    group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
+    group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")
     group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
     group.add_argument("--threads", metavar="N", type=_count, help="threads for one request; measured by default")
     group.add_argument(

@@ -105,6 +105,7 @@ class Runner(ABC):
         options: what it was loaded with.
         notes: what loading found worth telling ("112 initialisers taken out of the graph inputs").
         queue: time requests waited for a free interpreter, recorded only where they had to wait.
+        inner: the runner that this one wraps; None where it wraps none.
     """
 
     engine: str
@@ -115,6 +116,7 @@ class Runner(ABC):
     options: LoadOptions
     notes: tuple[str, ...] = ()
     queue: Histogram
+    inner: Runner | None = None
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class MappedRunner(Runner):
     """
 
     def __init__(self, inner: Runner, signature: Signature, mapping: VariantMapping) -> None:
-        self._inner = inner
+        self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options
         self.notes, self.queue = inner.notes, inner.queue
         where = inner.model
@@ -90,7 +90,7 @@ class MappedRunner(Runner):
             if fitted is not value:
                 borrowed.append((way, fitted))
         given = {o.stored_name: t for o in self._out if out and (t := o.target(out.get(o.name))) is not None}
-        answers = self._inner.run(stored, given or None)
+        answers = self.inner.run(stored, given or None)
         outputs = {o.name: o.convert(answers[o.stored_name], out.get(o.name) if out else None) for o in self._out}
         for way, buffer in borrowed:
             # An engine written in Python may hand an input on as an output: such a buffer is the caller's now.
@@ -100,19 +100,19 @@ class MappedRunner(Runner):
 
     def reset_state(self) -> None:
         """See `Runner.reset_state`."""
-        self._inner.reset_state()
+        self.inner.reset_state()
 
     def placement(self) -> PlacementReport:
         """See `Runner.placement`."""
-        return self._inner.placement()
+        return self.inner.placement()
 
     def close(self) -> None:
         """Closes the runner behind it."""
-        self._inner.close()
+        self.inner.close()
 
     def _require_all_fed(self, ways: Sequence[_Way]) -> None:
-        fed = {way.stored.name for way in ways} | self._inner.optional_inputs
-        for spec in self._inner.inputs:
+        fed = {way.stored.name for way in ways} | self.inner.optional_inputs
+        for spec in self.inner.inputs:
             if spec.name not in fed:
                 raise InvalidManifest(
                     f"{self.model}: inputs: the model needs {spec.name!r} ({spec.describe()}), to which no input of the"

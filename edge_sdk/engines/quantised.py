@@ -23,7 +23,7 @@ class FloatRunner(Runner):
     """
 
     def __init__(self, inner: Runner) -> None:
-        self._inner = inner
+        self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options
         self.notes, self.queue = inner.notes, inner.queue
         self.optional_inputs = inner.optional_inputs
@@ -40,7 +40,7 @@ class FloatRunner(Runner):
         """
         stored = {n: self._store(n, v) if n in self._stored_inputs else v for n, v in feeds.items()}
         direct = {n: a for n, a in (out or {}).items() if n not in self._stored_outputs}
-        outputs = self._inner.run(stored, direct or None)
+        outputs = self.inner.run(stored, direct or None)
         for name, spec in self._stored_outputs.items():
             outputs[name] = dequantize(outputs[name], spec, None if out is None else out.get(name))
         return outputs
@@ -52,15 +52,15 @@ class FloatRunner(Runner):
 
     def reset_state(self) -> None:
         """See `Runner.reset_state`."""
-        self._inner.reset_state()
+        self.inner.reset_state()
 
     def placement(self) -> PlacementReport:
         """See `Runner.placement`."""
-        return self._inner.placement()
+        return self.inner.placement()
 
     def close(self) -> None:
         """Closes the runner behind it."""
-        self._inner.close()
+        self.inner.close()
 
 
 def _as_float(spec: TensorSpec) -> TensorSpec:

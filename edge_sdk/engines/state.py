@@ -31,7 +31,7 @@ class StatefulRunner(Runner):
     """
 
     def __init__(self, inner: Runner, state: Mapping[str, str]) -> None:
-        self._inner = inner
+        self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options
         self.inputs, self.outputs = inner.inputs, inner.outputs
         self.notes, self.queue = inner.notes, inner.queue
@@ -49,7 +49,7 @@ class StatefulRunner(Runner):
                 if name not in whole:
                     held = self._held.get(name)
                     whole[name] = held if held is not None else self._first(spec, feeds)
-            outputs = self._inner.run(whole, out)
+            outputs = self.inner.run(whole, out)
             for name, source in self._sources.items():
                 # A copy, since the caller owns the output and may write into it.
                 self._held[name] = np.array(outputs[source])
@@ -59,7 +59,7 @@ class StatefulRunner(Runner):
         """Starts again from zeros."""
         with self._lock:
             self._held.clear()
-            self._inner.reset_state()
+            self.inner.reset_state()
 
     def _first(self, spec: TensorSpec, feeds: Mapping[str, Any]) -> Array:
         named = self._named_sizes(feeds)
@@ -77,11 +77,11 @@ class StatefulRunner(Runner):
 
     def placement(self) -> PlacementReport:
         """See `Runner.placement`."""
-        return self._inner.placement()
+        return self.inner.placement()
 
     def close(self) -> None:
         """Closes the runner behind it."""
-        self._inner.close()
+        self.inner.close()
 
 
 def _state_specs(inner: Runner, state: Mapping[str, str]) -> dict[str, TensorSpec]:

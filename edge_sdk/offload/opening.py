@@ -49,7 +49,7 @@ def open_split(
     whole, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
     spec = SplitSpec(
         name=model.name,
-        inputs=whole.inputs,
+        inputs=tuple(spec for spec in whole.inputs if spec.name not in whole.initializer_inputs),
         outputs=whole.outputs,
         tail=tail,
         travels=split.sent,

@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
+import edge_sdk
+from edge_sdk import bundle
+from edge_sdk.bundle import Variant
+from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.cuts import Cut, cuts_of
 from edge_sdk.graph.opening import open_graph
@@ -18,6 +24,7 @@ from edge_sdk.graph.splitting import split_model
 from edge_sdk.offload import SplitRunner
 from edge_sdk.offload.opening import open_split
 from edge_sdk.offload.tail_names import TailName
+from edge_sdk.signature import LogicalTensor, Signature
 from edge_sdk.tensors import Array
 from edge_sdk.wire.endpoint import TailIdentity
 from edge_sdk.wire.http import HttpEndpoint
@@ -61,8 +68,6 @@ def runner_of(model: ModelFile, cut: Cut, endpoint: HttpEndpoint, name: str, cod
 
 
 def whole(model: ModelFile, number: int) -> Array:
-    import edge_sdk
-
     with model.content() as content, edge_sdk.load(bytes(content), plan_budget_s=0) as session:
         return np.asarray(session.run(feeds_of(number))["y"])
 
@@ -121,6 +126,58 @@ def test_what_cannot_be_made_is_told_with_404(server: Endpoint, name: str, reaso
         reply = server.ask("GET", f"/v2/models/{name}")
         assert (reply.status, reason in reply.json()["error"]) == (404, True), reply
     assert server.infer(name, feeds_of(0)).status == 404
+
+
+def test_of_a_bundle_the_fingerprint_chooses_the_variant(start: Start, tmp_path: Path) -> None:
+    with bundle.create(
+        tmp_path / "pair.edge",
+        name="pair",
+        signature=Signature(
+            inputs=(LogicalTensor(name="x", dtype="float32", shape=("batch", 8)),),
+            outputs=(LogicalTensor(name="y", dtype="float32", shape=("batch", 4)),),
+        ),
+        variants=(Variant(name="small"), Variant(name="large")),
+        files={"small": models.onnx_mlp(8, 4, 4), "large": models.onnx_mlp(8, 64, 4)},
+    ) as made:
+        files = [made.open_variant(variant.name) for variant in made.variants]
+        prints = [file.fingerprint for file in files]
+        cut = cuts(files[1])[0]
+    endpoint = start(tmp_path)
+
+    def told(name: str) -> Any:
+        return endpoint.ask("GET", f"/v2/models/{name}").json()["parameters"]["edge_bundle"]
+
+    assert told(str(TailName("pair", cut.id))) == prints[0]
+    assert told(str(TailName("pair", cut.id, fingerprint=prints[1]))) == prints[1]
+    assert told(str(TailName("pair", cut.id, fingerprint=prints[1][:8]))) == prints[1]
+    endpoint.wait_for("tail made", 3)
+
+
+def test_a_tflite_model_is_cut_too(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    put(tmp_path, "conv", models.tflite_float_conv(), file="model.tflite")
+    endpoint = start(tmp_path)
+    client = HttpEndpoint(endpoint.url)
+    with open_model(models.tflite_float_conv()) as model, model.content() as content:
+        listed = cuts(model)
+        with edge_sdk.load(bytes(content), plan_budget_s=0) as session:
+            feeds = made_up_feeds(session.inputs)
+            expected = session.run(feeds)
+        for cut in listed:
+            assert client.metadata(f"conv@{cut.id}").platform == "litert_tflite"
+            runner = runner_of(model, cut, client, f"conv@{cut.id}")
+            for _ in range(5):
+                for name, array in runner.run(feeds).items():
+                    np.testing.assert_array_equal(array, expected[name])
+            assert runner.figures().remote > 0, runner.figures()
+            runner.close()
+    client.close()
+
+
+def test_a_model_that_cannot_be_cut_is_told_with_400(start: Start, tmp_path: Path) -> None:
+    put(tmp_path, "branch", models.onnx_if())
+    reply = start(tmp_path).ask("GET", "/v2/models/branch@0123456789ab")
+    assert (reply.status, "control flow" in reply.json()["error"]) == (400, True), reply
 
 
 def test_two_who_ask_at_once_have_it_made_once(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:

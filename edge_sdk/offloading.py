@@ -1,0 +1,130 @@
+"""From a chosen plan to a session whose tail runs at endpoints: the cut, head and tail, and the way there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge_sdk.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from edge_sdk.engines.base import LoadOptions, Runner
+    from edge_sdk.graph.cuts import Cut
+    from edge_sdk.graph.view import Graph
+    from edge_sdk.offload import SplitFigures, SplitRunner
+    from edge_sdk.planner import Plan, Variant
+    from edge_sdk.wire.endpoint import Endpoint
+
+__all__ = ["Offload", "figures_of", "offload_of", "split_runner"]
+
+_CUT_ID = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Where the tail may run, and where the model is cut.
+
+    Attributes:
+        endpoints: in order of preference while nothing is known of their links.
+        owned: those of them that were made here, and are closed with the session.
+        cut: id of a cut, name of a tensor, or names of several; the cut with the fewest bytes where None.
+        model: name of the whole model at the endpoints; as it is called here where None.
+        deadline_ms: of each request; None for none.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    owned: tuple[Endpoint, ...]
+    cut: str | tuple[str, ...] | None
+    model: str | None
+    deadline_ms: float | None
+
+
+def offload_of(
+    endpoints: Sequence[str | Endpoint],
+    cut: str | Sequence[str] | None,
+    model: str | None,
+    deadline_ms: float | None,
+) -> Offload | None:
+    """What `load` was asked for; None where there are no endpoints.
+
+    Raises:
+        InputError: an address cannot be used, or a cut, name or deadline is given without endpoints.
+    """
+    if isinstance(endpoints, str):
+        raise InputError(f"endpoints is {endpoints!r}; expected a list of addresses, as [{endpoints!r}]")
+    if not endpoints:
+        given = {"cut": cut, "endpoint_model": model, "deadline_ms": deadline_ms}
+        useless = [name for name, value in given.items() if value is not None]
+        if useless:
+            raise InputError(f"{useless[0]} is given without endpoints: expected endpoints=['http://HOST:PORT']")
+        return None
+    if deadline_ms is not None and not deadline_ms > 0:
+        raise InputError(f"deadline_ms is {deadline_ms!r}; expected milliseconds, above 0")
+    from edge_sdk.wire.http import HttpEndpoint
+
+    owned: dict[str, Endpoint] = {url: HttpEndpoint(url) for url in endpoints if isinstance(url, str)}
+    places = tuple(owned[place] if isinstance(place, str) else place for place in endpoints)
+    wanted = cut if cut is None or isinstance(cut, str) else tuple(cut)
+    return Offload(places, tuple(owned.values()), wanted, model, deadline_ms)
+
+
+def split_runner(
+    offload: Offload, name: str, variant: Variant, plan: Plan, options: LoadOptions
+) -> tuple[SplitRunner, Plan]:
+    """Head and local tail of the chosen variant, with the tail at the endpoints; and the plan that says so.
+
+    Raises:
+        ModelError: the model cannot be cut there, or head and tail differ from the whole.
+        MissingExtra: what reads graphs is not installed.
+    """
+    from edge_sdk.graph import open_graph
+    from edge_sdk.offload.opening import open_split
+    from edge_sdk.offload.parts_kept import kept_parts
+    from edge_sdk.offload.tail_names import TailName
+
+    file = variant.file()
+    graph = open_graph(file)
+    cut = _cut(graph, offload.cut, name)
+    parts = kept_parts(file, cut, graph=graph)
+    whole = offload.model or PurePath(name).stem
+    # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
+    tail = TailName.of_tensors(whole, cut.tensors, fingerprint=file.fingerprint)
+    runner = open_split(
+        file, parts.split, offload.endpoints, str(tail), options=options, deadline_ms=offload.deadline_ms
+    )
+    where = ", ".join(endpoint.name for endpoint in offload.endpoints)
+    travels = f"{cut.wire_bytes:,} bytes" if cut.wire_bytes is not None else "an open number of bytes"
+    reason = f"cut at {', '.join(cut.tensors)}: {travels} travel; tail at {where}, or here; head: {plan.reason}"
+    return runner, msgspec.structs.replace(plan, kind="split", reason=reason)
+
+
+def figures_of(runner: Runner) -> SplitFigures:
+    """How the requests of a split model went so far, whatever wraps its runner."""
+    from edge_sdk.offload import SplitRunner
+
+    while not isinstance(runner, SplitRunner):
+        assert runner.inner is not None, "a session with endpoints runs a split model"
+        runner = runner.inner
+    return runner.figures()
+
+
+def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str) -> Cut:
+    from edge_sdk.graph.cuts import cut_at, cuts_of
+    from edge_sdk.graph.cuts_pareto import pareto_cuts
+
+    if wanted is None:
+        able = [cut for cut in pareto_cuts(graph) if cut.divides]
+        if not able:
+            raise ModelError(f"{name}: there is no cut that leaves work on both sides; load it without endpoints")
+        return min(able, key=lambda cut: (cut.wire_bytes or float("inf"), cut.head_macs))
+    if isinstance(wanted, str) and _CUT_ID.fullmatch(wanted) and wanted not in graph.tensors:
+        found = next((cut for cut in cuts_of(graph) if cut.id == wanted), None)
+        if found is None:
+            raise ModelError(f"{name}: no cut {wanted!r} is listed; see: edge-sdk split {name} --list")
+        return found
+    return cut_at(graph, (wanted,) if isinstance(wanted, str) else wanted, where=name)
