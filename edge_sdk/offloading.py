@@ -32,7 +32,8 @@ class Offload:
     Attributes:
         endpoints: in order of preference while nothing is known of their links.
         owned: those of them that were made here, and are closed with the session.
-        cut: id of a cut, name of a tensor, or names of several; the cut with the fewest bytes where None.
+        cut: id of a cut, name of a tensor, or names of several; where None the cut with the fewest bytes of those that
+            leave at least half of the work to the tail.
         model: name of the whole model at the endpoints; as it is called here where None.
         deadline_ms: of each request; None for none.
     """
@@ -121,7 +122,8 @@ def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str) -> Cut:
         able = [cut for cut in pareto_cuts(graph) if cut.divides]
         if not able:
             raise ModelError(f"{name}: there is no cut that leaves work on both sides; load it without endpoints")
-        return min(able, key=lambda cut: (cut.wire_bytes or float("inf"), cut.head_macs))
+        worth = [cut for cut in able if cut.tail_macs >= cut.head_macs] or able
+        return min(worth, key=lambda cut: (cut.wire_bytes or float("inf"), cut.head_macs))
     if isinstance(wanted, str) and _CUT_ID.fullmatch(wanted) and wanted not in graph.tensors:
         found = next((cut for cut in cuts_of(graph) if cut.id == wanted), None)
         if found is None:

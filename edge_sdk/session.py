@@ -99,7 +99,7 @@ def load(
         endpoints: addresses ("http://HOST:PORT") or `Endpoint`s where the model's tail may run: the head runs here, and
             the tail too wherever an endpoint is late, fails or answers wrongly.
         cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several;
-            the cut with the fewest bytes where None.
+            where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
         deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
 

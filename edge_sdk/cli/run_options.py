@@ -58,7 +58,10 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         "--endpoint", metavar="URL", action="append", default=[], help="where the model's tail may run; may be repeated"
     )
     group.add_argument(
-        "--cut", metavar="TENSOR|ID", action="append", help="where to cut for --endpoint; the fewest bytes by default"
+        "--cut",
+        metavar="TENSOR|ID",
+        action="append",
+        help="where to cut for --endpoint; by default the fewest bytes with half of the work in the tail",
     )
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
     group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")
