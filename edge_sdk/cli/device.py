@@ -79,7 +79,7 @@ def _read_device(sysroot: str, here: bool, prove: bool) -> Device:
         accelerators = _prove_aloud(device)
     else:
         accelerators = recall(device.accelerators, device.fingerprint)
-    from edge_sdk.planner.calibration import kept_rates
+    from edge_sdk.planner.rates_kept import kept_rates
 
     return msgspec.structs.replace(device, accelerators=accelerators, rates=kept_rates(device.fingerprint))
 
@@ -88,7 +88,8 @@ def _calibrated(device: Device) -> Device:
     import msgspec
 
     from edge_sdk.cli.progress import Steps
-    from edge_sdk.planner.calibration import calibrate, keep_rates
+    from edge_sdk.planner.calibration import calibrate
+    from edge_sdk.planner.rates_kept import keep_rates
 
     with Steps() as steps:
         rates = calibrate(

@@ -1,4 +1,4 @@
-"""Calibration: the rates of this machine, measured once and kept by its fingerprint."""
+"""Calibration: the rates of this machine, measured once. `rates_kept` keeps them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from edge_sdk.device.facts import Device
-from edge_sdk.errors import EngineNotInstalled, InputError, StorageError
+from edge_sdk.errors import EngineNotInstalled, InputError
 from edge_sdk.planner.rates import Place
-from edge_sdk.storage import cache_folder, write_whole
 
-__all__ = ["BUDGET_S", "calibrate", "keep_rates", "kept_rates", "places_of"]
+__all__ = ["BUDGET_S", "calibrate", "places_of"]
 
 _log = logging.getLogger(__name__)
 BUDGET_S = 30.0
-VERSION = 1
-"""Of the rates' meaning: what was kept by another version is not used."""
 _MEMORY_SHARE = 1 / 20
 """Share of the machine's memory that all calibration networks together may take in their files."""
 _SHARES = {"onnxruntime": 0.7, "litert": 0.3}
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    version: int
-    rates: dict[str, float]
 
 
 def calibrate(
@@ -35,7 +25,7 @@ def calibrate(
     budget_s: float = BUDGET_S,
     progress: Callable[[str, float], object] = lambda engine, share: None,
 ) -> dict[str, float]:
-    """Measures how fast the engines run each sort of kernel on this machine. Nothing is kept: see `keep_rates`.
+    """Measures how fast the engines run each sort of kernel on this machine. Nothing is kept: see `rates_kept`.
 
     Args:
         device: this machine.
@@ -80,25 +70,6 @@ def places_of(device: Device) -> list[tuple[Place, tuple[int, ...] | None]]:
             pinned = None if set(cpus) == usable else cpus
             found += [(Place((cluster.id,), threads), pinned) for threads in sorted({1, min(2, most), most})]
     return found
-
-
-def kept_rates(fingerprint: str) -> dict[str, float] | None:
-    """The rates kept for a device; None where there are none that can be read."""
-    try:
-        content = (cache_folder("rates") / f"{fingerprint}.json").read_bytes()
-        kept = msgspec.json.decode(content, type=_Kept)
-    except (OSError, StorageError, msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-        return None
-    return kept.rates if kept.version == VERSION else None
-
-
-def keep_rates(fingerprint: str, rates: dict[str, float]) -> None:
-    """Keeps the rates of a device for `kept_rates`.
-
-    Raises:
-        StorageError: the cache folder cannot be written.
-    """
-    write_whole(cache_folder("rates") / f"{fingerprint}.json", msgspec.json.encode(_Kept(VERSION, rates)))
 
 
 _Calibrator = Callable[[Device, float, Callable[[float], object]], dict[str, float]]

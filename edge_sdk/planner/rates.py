@@ -232,8 +232,8 @@ def rates_for(device: Device) -> Rates | None:
 
     None where not even its cores are known.
     """
-    from edge_sdk.planner.calibration import kept_rates
     from edge_sdk.planner.rates_cores import derived_rates
+    from edge_sdk.planner.rates_kept import kept_rates
 
     clusters = MappingProxyType({cluster.id: cluster.cpus for cluster in device.clusters})
     usable = device.usable_cpus or tuple(cpu for cluster in device.clusters for cpu in cluster.cpus)

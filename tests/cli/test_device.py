@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,10 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         code = int(error.code or 0)
     assert code == 2
     assert capsys.readouterr().err
+
+
+def test_showing_a_device_computes_nothing() -> None:
+    """A tenth of a second on a small board: neither numpy nor the cost model is needed for kept rates."""
+    code = "import sys; from edge_sdk.cli import main; main(['device', '--json']); sys.exit('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from edge_sdk.device import load_profile
-from edge_sdk.planner.calibration import keep_rates, kept_rates
 from edge_sdk.planner.cost_work import Work
 from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Place, Rates, rates_for
+from edge_sdk.planner.rates_kept import keep_rates, kept_rates
 from edge_sdk.storage import cache_folder
 
 BIG, LITTLE = Place(("big",), 1), Place(("little",), 1)
