@@ -190,8 +190,11 @@ def _planned(
             use_cache=use_cache,
         )
         try:
-            runner = choice.runner or _load(choice, engines, settings, wrap)
-            return (runner, choice.plan) if settings.offload is None else _split(name, choice, runner, settings, wrap)
+            engine = next(e for e in engines[choice.variant.format] if e.name == choice.plan.engine)
+            runner = choice.runner or _load(choice, engine, settings, wrap)
+            if settings.offload is None:
+                return runner, choice.plan
+            return _split(name, choice, runner, engine, settings, wrap)
         except EngineError:
             if not choice.plan.cached or settings.options.accelerator != "cpu":
                 raise
@@ -214,29 +217,27 @@ def _admit(file: ModelFile, engine: Engine, options: LoadOptions, trusted: bool)
         try_first(file, engine, options)
 
 
-def _load(
-    choice: Choice, engines: Mapping[str, Sequence[Engine]], settings: Settings, wrap: Callable[[Runner], Runner]
-) -> Runner:
-    plan, variant = choice.plan, choice.variant
-    engine = next(e for e in engines[variant.format] if e.name == plan.engine)
-    options = replace(
-        settings.options, threads=plan.placement.threads, cpus=plan.placement.cpus, accelerator=plan.accelerator
-    )
+def _planned_options(plan: Plan, settings: Settings) -> LoadOptions:
+    placement = plan.placement
+    return replace(settings.options, threads=placement.threads, cpus=placement.cpus, accelerator=plan.accelerator)
+
+
+def _load(choice: Choice, engine: Engine, settings: Settings, wrap: Callable[[Runner], Runner]) -> Runner:
+    variant, options = choice.variant, _planned_options(choice.plan, settings)
     file = variant.file()
     _admit(file, engine, options, settings.trusted)
     return wrap(variant.wrap(engine.load(file, options)))
 
 
 def _split(
-    name: str, choice: Choice, whole: Runner, settings: Settings, wrap: Callable[[Runner], Runner]
+    name: str, choice: Choice, whole: Runner, engine: Engine, settings: Settings, wrap: Callable[[Runner], Runner]
 ) -> tuple[Runner, Plan]:
     from edge_sdk.offloading import split_runner
 
     whole.close()  # it has shown that it runs here; head and local tail take its place
     assert settings.offload is not None
-    placement = choice.plan.placement
-    options = replace(settings.options, threads=placement.threads, cpus=placement.cpus)
-    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, options)
+    options = _planned_options(choice.plan, settings)
+    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, engine, options)
     return wrap(choice.variant.wrap(runner)), plan
 
 

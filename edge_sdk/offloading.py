@@ -13,7 +13,7 @@ import msgspec
 from edge_sdk.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from edge_sdk.engines.base import LoadOptions, Runner
+    from edge_sdk.engines.base import Engine, LoadOptions, Runner
     from edge_sdk.graph.cuts import Cut
     from edge_sdk.graph.view import Graph
     from edge_sdk.offload import SplitFigures, SplitRunner
@@ -75,7 +75,7 @@ def offload_of(
 
 
 def split_runner(
-    offload: Offload, name: str, variant: Variant, plan: Plan, options: LoadOptions
+    offload: Offload, name: str, variant: Variant, plan: Plan, engine: Engine, options: LoadOptions
 ) -> tuple[SplitRunner, Plan]:
     """Head and local tail of the chosen variant, with the tail at the endpoints; and the plan that says so.
 
@@ -89,14 +89,20 @@ def split_runner(
     from edge_sdk.offload.tail_names import TailName
 
     file = variant.file()
-    graph = open_graph(file)
+    graph = variant.graph() or open_graph(file)  # which says why there is none
     cut = _cut(graph, offload.cut, name)
     parts = kept_parts(file, cut, graph=graph)
     whole = offload.model or PurePath(name).stem
     # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
     tail = TailName.of_tensors(whole, cut.tensors, fingerprint=file.fingerprint)
     runner = open_split(
-        file, parts.split, offload.endpoints, str(tail), options=options, deadline_ms=offload.deadline_ms
+        file,
+        parts.split,
+        offload.endpoints,
+        str(tail),
+        engine=engine,
+        options=options,
+        deadline_ms=offload.deadline_ms,
     )
     where = ", ".join(endpoint.name for endpoint in offload.endpoints)
     travels = f"{cut.wire_bytes:,} bytes" if cut.wire_bytes is not None else "an open number of bytes"

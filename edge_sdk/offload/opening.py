@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_sdk.engines.base import LoadOptions, Runner
+from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.splitting import Split
@@ -22,6 +22,7 @@ def open_split(
     tail: str,
     *,
     source: str | None = None,
+    engine: Engine | None = None,
     options: LoadOptions | None = None,
     deadline_ms: float | None = None,
 ) -> SplitRunner:
@@ -33,6 +34,7 @@ def open_split(
         endpoints: where the tail may run; they stay open.
         tail: its name there.
         source: what the tail says it was made from: digest of the bundle; None for the fingerprint of `model`.
+        engine: that runs head and local tail; the first installed one for the format where None.
         options: how head and local tail are loaded.
         deadline_ms: of each request; None for none.
 
@@ -40,11 +42,11 @@ def open_split(
         ModelError, EngineError: the head cannot be loaded.
     """
     options = options or LoadOptions()
-    engine = engines_for(model.format)[0]
+    runs_it = engine or engines_for(model.format)[0]
 
     def load(content: bytes, part: str) -> Runner:
         with open_model(content, name=f"{model.name} ({part})") as file:
-            return engine.load(file, options)
+            return runs_it.load(file, options)
 
     whole, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
     spec = SplitSpec(

@@ -15,7 +15,10 @@ pytest.importorskip("prometheus_client")
 
 import edge_sdk
 from edge_sdk.cli import main
+from edge_sdk.engines import LoadOptions, Runner
+from edge_sdk.engines.registry import find_engine
 from edge_sdk.errors import InputError, ModelError
+from edge_sdk.formats import ModelFile
 from tests import models
 from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
 
@@ -76,6 +79,21 @@ def test_an_endpoint_that_is_not_there_costs_no_request(model: Path) -> None:
         found = next(iter(session.run(X).values()))
 
     np.testing.assert_allclose(found, whole(model), rtol=1e-5)
+
+
+def test_head_and_local_tail_run_on_the_engine_that_was_asked_for(model: Path) -> None:
+    real = find_engine("onnxruntime")
+    loaded: list[str] = []
+
+    class Watched(type(real)):  # type: ignore[misc]
+        def load(self, model: ModelFile, options: LoadOptions) -> Runner:
+            loaded.append(model.name)
+            return super().load(model, options)
+
+    with edge_sdk.load(model, engine=Watched(), plan_budget_s=0, endpoints=["http://127.0.0.1:9"]) as session:
+        session.run(X)
+
+    assert {"mlp.onnx (head)", "mlp.onnx (tail)"} <= set(loaded)
 
 
 def test_frames_of_a_stream_keep_their_order(server: Endpoint, model: Path) -> None:
