@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from edge_sdk.cli.plain import plain
 
@@ -17,26 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Stages", "Steps"]
 
 
-def _bar(total: int | None, form: str) -> tqdm[Any]:
-    from tqdm import tqdm
+class _Shown:
+    """What draws a bar from its beginning to its end where it makes sense. A context manager."""
 
-    return tqdm(total=total, file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=form)
-
-
-class Progress:
-    """Shows how far work on many inputs is. A context manager.
-
-    Args:
-        total: how many inputs there are; one has no bar.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, form: str, total: int | None = None, sensible: bool = True) -> None:
+        self._form, self._total, self._sensible = form, total, sensible
         self._bar: tqdm[Any] | None = None
 
-    def __enter__(self) -> Progress:
-        if self._total > 1 and sys.stderr.isatty():
-            self._bar = _bar(self._total, "{bar} {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left")
+    def __enter__(self) -> Self:
+        if self._sensible and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._total, file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=self._form)
         return self
 
     def __exit__(
@@ -44,6 +36,17 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class Progress(_Shown):
+    """Shows how far work on many inputs is. A context manager.
+
+    Args:
+        total: how many inputs there are; one has no bar.
+    """
+
+    def __init__(self, total: int) -> None:
+        super().__init__("{bar} {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left", total, total > 1)
 
     def advance(self) -> None:
         """One more input is done."""
@@ -65,25 +68,14 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-class Steps:
+class Steps(_Shown):
     """Shows which step of long work is under way. A context manager.
 
     An instance is called with what is done now, how many steps are done and how many there are.
     """
 
     def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def __enter__(self) -> Steps:
-        if sys.stderr.isatty():
-            self._bar = _bar(None, "{desc}  {bar} {n_fmt}/{total_fmt}  {elapsed}")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        super().__init__("{desc}  {bar} {n_fmt}/{total_fmt}  {elapsed}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:
@@ -91,22 +83,11 @@ class Steps:
             self._bar.set_description_str(plain(what))
 
 
-class Stages:
+class Stages(_Shown):
     """Shows what is being done where nobody knows how many steps there are. A context manager."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def __enter__(self) -> Stages:
-        if sys.stderr.isatty():
-            self._bar = _bar(None, "{desc}  {elapsed}")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        super().__init__("{desc}  {elapsed}")
 
     def show(self, stage: str, share: float | None) -> None:
         """Shows what is being done, and how much of it is (from 0 to 1, or None)."""

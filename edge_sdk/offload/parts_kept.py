@@ -17,9 +17,7 @@ from edge_sdk.engines.graph_cache import isa_key
 from edge_sdk.engines.registry import engine_versions
 from edge_sdk.errors import StorageError
 from edge_sdk.formats import ModelFile
-from edge_sdk.graph.codec import Coded
 from edge_sdk.graph.flow import Cut
-from edge_sdk.graph.splitting import Difference, Split
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts import Parts, made_parts
 from edge_sdk.storage import cache_folder, write_whole
@@ -27,8 +25,8 @@ from edge_sdk.storage import cache_folder, write_whole
 __all__ = ["kept_parts"]
 
 _log = logging.getLogger(__name__)
-_FORM = 1
-"""Rises when head and tail of the same cut come out otherwise than before."""
+_FORM = 2
+"""Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
 _HASH_BYTES = 32
 MAX_TOTAL_BYTES = 512 * 2**20
 
@@ -74,26 +72,8 @@ def _path(model: ModelFile, cut: Cut, codec: str, samples: Sequence[Mapping[str,
         return None
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    head: bytes
-    tail: bytes
-    cut: Cut
-    codec: str
-    coded: tuple[Coded, ...]
-    sent: tuple[str, ...]
-    head_outputs: tuple[str, ...]
-    tail_outputs: tuple[str, ...]
-    difference: Difference
-    samples: int
-    made_up: bool
-
-
 def _keep(path: Path, made: Parts) -> None:
-    split = made.split
-    fields = {name: getattr(split, name) for name in Split.__dataclass_fields__}
-    content = msgspec.msgpack.encode(
-        _Kept(**fields, difference=made.difference, samples=made.samples, made_up=made.made_up)
-    )
+    content = msgspec.msgpack.encode(made)
     if len(content) > MAX_TOTAL_BYTES:
         return
     try:
@@ -124,9 +104,8 @@ def _read(path: Path) -> Parts | None:
         _log.warning("%s: a kept head and tail were altered; they are made again", path)
         return None
     try:
-        kept = msgspec.msgpack.decode(body, type=_Kept)
+        kept = msgspec.msgpack.decode(body, type=Parts)
         os.utime(path)
     except (msgspec.MsgspecError, OSError):
         return None
-    split = Split(**{name: getattr(kept, name) for name in Split.__dataclass_fields__})
-    return Parts(split, kept.difference, kept.samples, kept.made_up)
+    return kept

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.planner.calibration_fit import fit_places, fit_rates, predicted_us, spread_of
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us, usual_paces_ms
+from edge_sdk.planner.calibration_stand import Loaded, Stand, in_turn, totals_us, usual_paces_ms, within
 from edge_sdk.planner.calibration_tflite import tflite_empty, tflite_networks, tflite_probe
 from edge_sdk.planner.calibration_timing import Delays
 from edge_sdk.planner.cost_work import CLASSES, Work, works_of
@@ -40,7 +40,10 @@ def calibrate_litert(
         progress: told from 0 to 1.
     """
     began = clock()
-    chosen = _within(max_bytes)
+    chosen: dict[str, bytes] = {}
+    for network in within(tflite_networks(), max_bytes):
+        chosen[f"{network.name} {network.precision}"] = network.content
+        chosen.setdefault(_EMPTY, tflite_empty())  # second: where time is for one alone, it tells more
     delays = Delays()
     stands = [Stand(*place, opened, tflite_probe(), delays, clock) for place in places]
     deadline = began + budget_s * (1 - _LEAVE)
@@ -53,18 +56,6 @@ def calibrate_litert(
     told |= {undisturbed_key(ENGINE, stand.place): stand.good_share for stand in stands}
     progress(1.0)
     return _rates([place for place, _ in places], works, totals) | told
-
-
-def _within(max_bytes: float) -> dict[str, bytes]:
-    chosen: dict[str, bytes] = {}
-    total = 0
-    for network in tflite_networks():
-        total += len(network.content)
-        if total > max_bytes and chosen:
-            break
-        chosen[f"{network.name} {network.precision}"] = network.content
-        chosen.setdefault(_EMPTY, tflite_empty())  # second: where time is for one alone, it tells more
-    return chosen
 
 
 def _works(content: bytes) -> tuple[Work, ...]:

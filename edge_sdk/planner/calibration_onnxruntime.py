@@ -16,10 +16,10 @@ import numpy as np
 
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.planner.calibration_fit import fit_places, fit_rates, spread_of
-from edge_sdk.planner.calibration_networks import CalibrationNetwork, networks, probe_network
+from edge_sdk.planner.calibration_networks import networks, probe_network
 from edge_sdk.planner.calibration_profile import KernelTime, read_profile, work_of_event
 from edge_sdk.planner.calibration_rates import flat_rates
-from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us, usual_paces_ms
+from edge_sdk.planner.calibration_stand import Loaded, Stand, Subject, in_turn, totals_us, usual_paces_ms, within
 from edge_sdk.planner.calibration_timing import Delays, undisturbed
 from edge_sdk.planner.cost_work import Work
 from edge_sdk.planner.rates import Place, probe_key, undisturbed_key
@@ -58,7 +58,7 @@ def calibrate_onnxruntime(
     def tick() -> None:
         progress(min(1.0, (clock() - began) / budget_s))
 
-    chosen = {f"{network.name} {network.precision}": network for network in _within(max_bytes)}
+    chosen = {f"{network.name} {network.precision}": network for network in within(networks(), max_bytes)}
     delays = Delays()
     probe = probe_network().content
     with tempfile.TemporaryDirectory() as folder:
@@ -146,14 +146,3 @@ def _works(
     kernels: Sequence[tuple[KernelTime, float]], weights: Mapping[int, tuple[Shape, ...]], channel_block: int
 ) -> list[tuple[Work, float]]:
     return [(work_of_event(kernel, weights, channel_block), time_us) for kernel, time_us in kernels]
-
-
-def _within(max_bytes: float) -> list[CalibrationNetwork]:
-    chosen: list[CalibrationNetwork] = []
-    total = 0
-    for network in networks():
-        total += len(network.content)
-        if total > max_bytes and chosen:
-            break
-        chosen.append(network)
-    return chosen

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from edge_sdk.device.affinity import running_on
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
@@ -20,7 +21,7 @@ from edge_sdk.planner.calibration_timing import (
 )
 from edge_sdk.planner.rates import Place
 
-__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us", "usual_paces_ms"]
+__all__ = ["Loaded", "Opener", "Stand", "Subject", "in_turn", "totals_us", "usual_paces_ms", "within"]
 
 SAMPLE_MS = 2.0
 MAX_RUNS = 12
@@ -120,6 +121,26 @@ class Stand:
         """Times one of the networks."""
         with running_on(self._cpus):
             self.subjects[name].sample(self.pace)
+
+
+class _File(Protocol):
+    @property
+    def content(self) -> bytes: ...
+
+
+Network = TypeVar("Network", bound=_File)
+
+
+def within(networks: Iterable[Network], max_bytes: float) -> list[Network]:
+    """The first networks whose files together take no more than `max_bytes`; one at least."""
+    chosen: list[Network] = []
+    total = 0
+    for network in networks:
+        total += len(network.content)
+        if total > max_bytes and chosen:
+            break
+        chosen.append(network)
+    return chosen
 
 
 def in_turn(
