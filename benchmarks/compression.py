@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import edge_sdk
 from benchmarks import zoo
 from edge_sdk.compress.data import Data
 from edge_sdk.compress.guard import Guard
+from edge_sdk.compress.onnx_calibration import SampleReader
 from edge_sdk.errors import EdgeError
 from edge_sdk.measuring import compare
 
@@ -62,18 +63,6 @@ def ours(source: Path, name: str, folder: Path, data: Data) -> tuple[Path | None
     return Path(made.file), "; ".join(f"{key}: {value}" for key, value in made.recipe.items())
 
 
-class Reader:
-    """Calibration data as onnxruntime.quantization asks for it."""
-
-    def __init__(self, feeds: Iterable[Mapping[str, Array]]) -> None:
-        self._left = iter(feeds)
-
-    def get_next(self) -> dict[str, Array] | None:
-        """The next sample."""
-        feed = next(self._left, None)
-        return None if feed is None else dict(feed)
-
-
 def peer(source: Path, name: str, folder: Path, data: Data) -> Path:
     """A variant by onnxruntime.quantization as its documentation shows it, with its defaults."""
     from onnxruntime import quantization
@@ -86,7 +75,7 @@ def peer(source: Path, name: str, folder: Path, data: Data) -> Path:
     else:
         prepared = folder / f"prepared_{source.name}"
         quant_pre_process(str(source), str(prepared))
-        quantization.quantize_static(str(prepared), str(made), Reader(data.feeds[:128]))
+        quantization.quantize_static(str(prepared), str(made), SampleReader(data.feeds[:128]))
     return made
 
 

@@ -28,6 +28,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from edge_sdk.compress.onnx_calibration import SampleReader
 from edge_sdk.engines.base import LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.samples import made_up_feeds
@@ -101,23 +102,16 @@ def models(folder: Path, only: tuple[str, ...]) -> dict[str, Path]:
 def quantised(source: Path, target: Path) -> Path:
     """The static int8 form that ONNX Runtime's quantizer makes, calibrated on noise."""
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import QuantFormat, quantize_static
 
     proto = onnx.ModelProto.FromString(without_initializer_inputs(source.read_bytes())[0])
     plain = target.with_suffix(".plain.onnx")
     onnx.save(onnx.version_converter.convert_version(proto, 13), plain)
 
-    class Noise(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            with open_model(source) as model:
-                info = model.describe()
-            inputs = [spec for spec in info.inputs if spec.name not in info.initializer_inputs]
-            self.left = [made_up_feeds(inputs)]
-
-        def get_next(self) -> Mapping[str, Any] | None:
-            return self.left.pop() if self.left else None
-
-    quantize_static(plain, target, Noise(), quant_format=QuantFormat.QDQ)
+    with open_model(source) as model:
+        info = model.describe()
+    inputs = [spec for spec in info.inputs if spec.name not in info.initializer_inputs]
+    quantize_static(plain, target, SampleReader([made_up_feeds(inputs)]), quant_format=QuantFormat.QDQ)
     return target
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 from edge_sdk.tensors import Array
 
-__all__ = ["METHODS", "activation_ranges"]
+__all__ = ["METHODS", "SampleReader", "activation_ranges"]
 
 METHODS = ("min-max", "percentile", "entropy")
 """min-max: the whole range seen. percentile: without the outermost 0.01 %. entropy: where the Kullback-Leibler
@@ -57,18 +57,19 @@ def activation_ranges(model: Any, method: str, feeds: Sequence[Mapping[str, Arra
                 extra_options=options,
             )
             for first in range(0, len(samples), _AT_ONCE):
-                calibrator.collect_data(_Reader(samples[first : first + _AT_ONCE]))
+                calibrator.collect_data(SampleReader(samples[first : first + _AT_ONCE]))
             return calibrator.compute_data()
         except Exception as error:  # noqa: BLE001 - the engine and the calibrators raise classes of many kinds
             raise CompressionError(f"{method} calibration failed: {one_line(error)}") from None
 
 
-class _Reader:
-    """Hands samples out as the calibrators ask for them."""
+class SampleReader:
+    """Hands samples out as the calibrators of onnxruntime.quantization ask for them."""
 
-    def __init__(self, feeds: Sequence[Mapping[str, Array]]) -> None:
-        self._left: Iterator[Mapping[str, Array]] = iter(feeds)
+    def __init__(self, feeds: Iterable[Mapping[str, Array]]) -> None:
+        self._left = iter(feeds)
 
     def get_next(self) -> dict[str, Array] | None:
+        """The next sample; None after the last."""
         feed = next(self._left, None)
         return None if feed is None else dict(feed)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, tapped
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, readers_of, tapped
 from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
@@ -83,10 +83,7 @@ def equalisable(model: Any) -> list[Pair]:
     """Pairs of layers between which channels may be scaled, in the order they run."""
     weights = initializers(model)
     outputs = {entry.name for entry in model.graph.output}
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model)
 
     def own(name: str) -> bool:
         return name in weights and len(readers[name]) == 1

@@ -13,9 +13,11 @@ __all__ = [
     "copied",
     "initializers",
     "inner_graphs",
+    "makers_of",
     "name_nodes",
     "opset",
     "read_by",
+    "readers_of",
     "sort_nodes",
     "tapped",
 ]
@@ -81,6 +83,20 @@ def read_by(node: Any) -> list[str]:
     return names
 
 
+def makers_of(model: Any) -> dict[str, Any]:
+    """Node by the name of each tensor that it gives; of the main graph."""
+    return {output: node for node in model.graph.node for output in node.output}
+
+
+def readers_of(model: Any) -> dict[str, list[Any]]:
+    """Nodes by the name of the tensor that they read, one entry for each time; of the main graph."""
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
 def sort_nodes(graph: Any) -> None:
     """Puts the nodes of a graph, and of the graphs inside it, in an order in which they can run."""
     for node in graph.node:
@@ -98,7 +114,7 @@ def sort_nodes(graph: Any) -> None:
 def tapped(model: Any, names: Sequence[str]) -> Any:
     """A copy of the model that gives these inner tensors, and runs no more than they need."""
     onnx = needed("onnx")
-    makers = {output: node for node in model.graph.node for output in node.output}
+    makers = makers_of(model)
     wanted, waiting = set(), [makers[name] for name in names if name in makers]
     while waiting:
         node = waiting.pop()

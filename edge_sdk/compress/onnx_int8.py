@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from edge_sdk.compress.onnx_graphs import attribute, copied, initializers
+from edge_sdk.compress.onnx_graphs import attribute, copied, initializers, makers_of, readers_of
 from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
 
@@ -76,10 +76,7 @@ def stem_layers(model: Any) -> list[str]:
     """
     weights = initializers(model)
     inputs = {entry.name for entry in model.graph.input}
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model)
     found = []
     for node in model.graph.node:
         if node.op_type != "Conv" or node.input[0] not in inputs or node.input[1] not in weights:
@@ -98,12 +95,12 @@ def glue_layers(model: Any) -> list[str]:
     """Sums and products around ops without an int8 kernel (normalisation, GELU, softmax). They stay in float with
     those: in int8 each would cost a rounding and two conversions."""
     neighbours: dict[str, set[str]] = {}
-    makers = {output: node.name for node in model.graph.node for output in node.output}
+    makers = makers_of(model)
     for node in model.graph.node:
         for name in node.input:
             if name in makers:
-                neighbours.setdefault(node.name, set()).add(makers[name])
-                neighbours.setdefault(makers[name], set()).add(node.name)
+                neighbours.setdefault(node.name, set()).add(makers[name].name)
+                neighbours.setdefault(makers[name].name, set()).add(node.name)
     found = {node.name for node in model.graph.node if node.op_type in _FLOAT_ONLY}
     joining = {node.name for node in model.graph.node if node.op_type in _JOINING}
     waiting = list(found)
@@ -117,7 +114,7 @@ def glue_layers(model: Any) -> list[str]:
 
 def tail_layers(model: Any) -> list[str]:
     """Nodes after which no layer with weights comes: rounding there touches the answer, and there is little to gain."""
-    makers = {output: node for node in model.graph.node for output in node.output}
+    makers = makers_of(model)
     before: set[str] = set()
     waiting = list(quantisable(model))
     while waiting:
@@ -130,11 +127,8 @@ def tail_layers(model: Any) -> list[str]:
 
 def _with_float_scores(model: Any, left_out: set[str]) -> Any:
     """Takes out QuantizeLinear/DequantizeLinear pairs between a last Gemm or MatMul and what reads it in float."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    makers = makers_of(model)
+    readers = readers_of(model)
     outputs = {entry.name for entry in model.graph.output}
     dropped = set()
     for pair in [node for node in model.graph.node if node.op_type == "QuantizeLinear"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_sdk.compress.onnx_cleanup import same_results
 from edge_sdk.compress.onnx_files import save
-from edge_sdk.compress.onnx_graphs import copied, initializers, name_nodes, opset
+from edge_sdk.compress.onnx_graphs import copied, initializers, name_nodes, opset, readers_of
 from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.tools import needed, one_line, quiet
 from edge_sdk.errors import CompressionError
@@ -121,14 +121,11 @@ def _flat_biases(model: Any) -> Any:
     """Biases of Gemm as vectors: [1, n] is legal, and the quantizer stumbles over it."""
     onnx = needed("onnx")
     weights = initializers(model)
-    readers: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
+    readers = readers_of(model)
     for node in model.graph.node:
         if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in weights:
             continue
         bias = weights[node.input[2]]
-        if len(bias.dims) == 2 and bias.dims[0] == 1 and readers[bias.name] == 1:
+        if len(bias.dims) == 2 and bias.dims[0] == 1 and len(readers[bias.name]) == 1:
             bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias).reshape(-1), bias.name))
     return model

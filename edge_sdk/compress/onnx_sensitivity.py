@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.compress.onnx_graphs import copied
+from edge_sdk.compress.onnx_graphs import copied, makers_of
 from edge_sdk.compress.onnx_running import run_samples
 from edge_sdk.compress.tools import needed
 from edge_sdk.tensors import Array
@@ -55,14 +55,13 @@ def _joined(model: Any, quantised: Any) -> tuple[Any, dict[str, tuple[str, bool]
     swallowed (int8 clips by itself).
     """
     onnx = needed("onnx")
-    floats = {name for node in model.graph.node for name in node.output}
-    makers = {name: node for node in model.graph.node for name in node.output}
+    makers = makers_of(model)
     weights = {weight.name for weight in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
         twin = copied(node)
         twin.name = _PREFIX + node.name
-        twin.input[:] = [_PREFIX + name if name in floats or name in weights else name for name in node.input]
+        twin.input[:] = [_PREFIX + name if name in makers or name in weights else name for name in node.input]
         twin.output[:] = [_PREFIX + name if name else "" for name in node.output]
         nodes.append(twin)
     compared: dict[str, tuple[str, bool]] = {}
@@ -70,7 +69,7 @@ def _joined(model: Any, quantised: Any) -> tuple[Any, dict[str, tuple[str, bool]
     for node in quantised.graph.node:
         twin = copied(node)
         # Real numbers come from the float model wherever it has them.
-        twin.input[:] = [_PREFIX + name if name in floats else name for name in node.input]
+        twin.input[:] = [_PREFIX + name if name in makers else name for name in node.input]
         nodes.append(twin)
         rounded = any(name.endswith("DequantizeLinear_Output") or "_DequantizeLinear" in name for name in node.input)
         if node.op_type not in rounding and rounded and node.output[0] in makers:

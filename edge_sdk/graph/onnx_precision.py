@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 __all__ = ["PrecisionReader"]
@@ -120,8 +120,3 @@ def _bits(node: Any) -> int:
 
 def _label(dtype: str) -> str:
     return _LABELS.get(dtype, dtype)
-
-
-def precision_names() -> Mapping[str, str]:
-    """Names that stand for others."""
-    return _LABELS
