@@ -18,7 +18,7 @@ from edge_sdk.measuring import MAX_PAIRS, compare
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Choice, Plan, Variant, Wish, choose, variant_of_file
 from edge_sdk.planner.candidates import candidates, placements
-from edge_sdk.planner.plans import Placement, ranges
+from edge_sdk.planner.plans import Placement
 from edge_sdk.tensors import TensorSpec
 
 models = pytest.importorskip("tests.models")
@@ -232,8 +232,7 @@ def test_under_a_narrow_mask_the_default_is_bounded_too() -> None:
     assert candidates(only, {"onnx": [engine]}, ALIKE, (0, 1, 2, 3))[0].placement == Placement()
 
 
-def test_cpu_ranges_read_as_linux_writes_them() -> None:
-    assert ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+def test_a_placement_names_its_cpus_as_linux_does() -> None:
     assert Placement(cpus=(4, 5), threads=1, label="big").describe() == "1 thread on big CPUs 4-5"
 
 
