@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_sdk.report import Report
     from edge_sdk.session import Session, load
     from edge_sdk.tensors import TensorSpec
+    from edge_sdk.wire.address import EndpointAddress
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "CustomOps",
     "Device",
     "EdgeError",
+    "EndpointAddress",
     "Plan",
     "Report",
     "Session",
@@ -50,5 +52,6 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.report": ("Report",),
         "edge_sdk.session": ("Session", "load"),
         "edge_sdk.tensors": ("TensorSpec",),
+        "edge_sdk.wire.address": ("EndpointAddress",),
     },
 )
