@@ -319,7 +319,7 @@ class TestSeveralEndpoints:
 
     def test_one_that_gave_up_by_itself_is_followed_by_the_other(self) -> None:
         timeline = SimulatedTimeline()
-        silent = endpoint_of(timeline, Variable(timeline, 10_000.0), timeout_s=0.1)
+        silent = endpoint_of(timeline, link=SimulatedLink(outages=((0.0, math.inf),)), timeout_s=0.1)
         runner, local = simulated_split(timeline, [silent, endpoint_of(timeline)])
         ask(runner, 1)
         assert runner.figures().remote == 1 and local.calls == []
