@@ -124,32 +124,31 @@ class HttpEndpoint(Endpoint):
         """See `Endpoint.infer`."""
         where = f"{self.name}: model {model!r}"
         target = f"{self._target(model, version)}/infer"
-        first = self._sent(feeds, outputs)
-
-        def send(sent: _Sent, connection: Connection, left: Deadline) -> Answer:
-            began_s = time.monotonic()
-            told = _with_deadline(sent.headers, left)
-            reply = exchange(connection, "POST", target, told, sent.parts, self._limits.max_body_bytes, where)
-            duration_ms = (time.monotonic() - began_s) * 1e3
-            answer = self._answer(reply, sent.size_bytes, duration_ms, where)
-            if identity is not None:
-                identity.check(answer.parameters, where, required=False)
-            if expected is not None:
-                check_answer(answer.outputs, expected, where, refuse_nan)
-            self.link.record(answer.size_bytes, duration_ms)
-            return answer
-
-        def ask(connection: Connection, left: Deadline) -> Answer:
-            sent = first if first.binary == self._binary else self._sent(feeds, outputs)
-            try:
-                return send(sent, connection, left)
-            except EndpointRefused as error:
-                if not (sent.binary and self._lacks_binary(connection, left, error)):
-                    raise
-            return send(self._sent(feeds, outputs), connection, left)
-
         setup = None if identity is None else self._verification(model, version, identity)
-        return self._channel.ask(ask, deadline, transfer, first.size_bytes, setup)
+
+        def asked(sent: _Sent) -> Answer:
+            def ask(connection: Connection, left: Deadline) -> Answer:
+                began_s = time.monotonic()
+                told = _with_deadline(sent.headers, left)
+                reply = exchange(connection, "POST", target, told, sent.parts, self._limits.max_body_bytes, where)
+                duration_ms = (time.monotonic() - began_s) * 1e3
+                answer = self._answer(reply, sent.size_bytes, duration_ms, where)
+                if identity is not None:
+                    identity.check(answer.parameters, where, required=False)
+                if expected is not None:
+                    check_answer(answer.outputs, expected, where, refuse_nan)
+                self.link.record(answer.size_bytes, duration_ms)
+                return answer
+
+            return self._channel.ask(ask, deadline, transfer, sent.size_bytes, setup)
+
+        sent = self._sent(feeds, outputs)
+        try:
+            return asked(sent)
+        except EndpointRefused as error:
+            if not (sent.binary and self._lacks_binary(error, deadline)):
+                raise
+        return asked(self._sent(feeds, outputs))
 
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`."""
@@ -219,19 +218,21 @@ class HttpEndpoint(Endpoint):
         content = coded(body.parts, self._coding)
         return _Sent(binary, {**headers, "Content-Encoding": self._coding}, (content,), len(content))
 
-    def _lacks_binary(self, connection: Connection, left: Deadline, error: EndpointRefused) -> bool:
+    def _lacks_binary(self, error: EndpointRefused, deadline: Deadline) -> bool:
         """Whether a request was refused because tensors came as binary data, an extension that not all servers have.
 
         Only a server that lists its extensions without this one is taken at its word, and asked in JSON from then on.
         """
-        if self._binary_known or error.status in TOLD_OTHERWISE or not connection.reusable:
-            return False
-        try:
-            told = read_document(self._get(connection, f"{self._path}/v2", left, self.name)).get("extensions")
-        except EndpointRefused:
-            told = None
-        self._binary_known = True
-        self._binary = not isinstance(told, list) or BINARY in told
+        if not self._binary_known and error.status not in TOLD_OTHERWISE:
+            try:
+                body = self._channel.ask(lambda on, left: self._get(on, f"{self._path}/v2", left, self.name), deadline)
+                told = read_document(body).get("extensions")
+            except EndpointRefused:
+                told = None
+            except (EndpointError, DeadlineExceeded):
+                return False
+            self._binary_known = True
+            self._binary = not isinstance(told, list) or BINARY in told
         return not self._binary
 
     def _target(self, model: str, version: str) -> str:
