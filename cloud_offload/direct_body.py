@@ -16,10 +16,11 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from cloud_offload.exchange import EXTENSION
+from cloud_offload.guarded_protocol import GuardedProtocol
 
 __all__ = ["DirectProtocol"]
 
@@ -106,8 +107,8 @@ class SocketReader:
             self._done.set_exception(ConnectionResetError())
 
 
-class _HeadProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which offers a reader for each body that is worth one."""
+class _HeadProtocol(GuardedProtocol):
+    """The protocol that reads heads, which offers a reader for each body that is worth one."""
 
     reader: SocketReader | None = None
     ending = False

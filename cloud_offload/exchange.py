@@ -214,6 +214,9 @@ class Exchange:
             head.append((b"content-type", content_type))
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": [*head, *headers]})
+        if size > _FIRST_BYTES:
+            # A last piece of nothing is sent once the client has taken the others: till then this request goes on.
+            parts = (*parts, b"")
         for part in parts[:-1]:
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
         await self._send({"type": "http.response.body", "body": parts[-1] if parts else b""})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,13 +19,21 @@ from cloud_offload.observing import Meters
 from cloud_offload.refusals import Refusal
 from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
+from edge_sdk.errors import WireError
 from edge_sdk.tensors import Array
 from edge_sdk.wire.body import Body, InferRequest, decode_request, encode_response
 
 __all__ = ["DEADLINE", "Inference"]
 
+T = TypeVar("T")
+
 HEADER_LENGTH, DEADLINE = b"inference-header-content-length", b"deadline-ms"
 _WORTH_COMPRESSING_BYTES = 1024
+_SMALL_JSON_BYTES, _SMALL_ELEMENTS = 2**15, 2**12
+"""What is read and written at once; more is left to a helper, so that others are answered meanwhile."""
+_MOST_JSON_ELEMENTS = 2**22
+_ELEMENT_BYTES = 64
+"""Memory that an element takes as an object of its own, beside its content."""
 _REFUSED_PARAMETERS = ("classification", "shared_memory_region")
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -39,6 +49,14 @@ class Inference:
     def __init__(self, settings: ServeSettings, workers: Executor, helpers: Executor, meters: Meters) -> None:
         self._settings, self._workers, self._helpers, self._meters = settings, workers, helpers, meters
         self._budget = Budget(settings.max_pending_mb * 2**20)
+        limits = settings.limits
+        self._small = replace(
+            limits,
+            max_json_bytes=min(limits.max_json_bytes, _SMALL_JSON_BYTES),
+            max_elements=min(limits.max_elements, _SMALL_ELEMENTS),
+        )
+        # Expanded bodies are within the budget once they are there: few may be on the way at once.
+        self._expanding = asyncio.Semaphore(2)
 
     async def __call__(self, exchange: Exchange, serving: Serving) -> None:
         """Reads, computes and answers one request.
@@ -54,13 +72,17 @@ class Inference:
             request = await self._read(exchange)
             deadline_s = min(deadline_s, began_s + _timeout_s(request))
             answer = await self._infer(request, serving, deadline_s)
+            self._budget.take(answer.size)
         except BaseException:
             self._meters.failures.labels(*labels).inc()
             raise
         finally:
             self._budget.give_back(exchange.held_bytes)
             self._meters.received.inc(exchange.held_bytes)
-        await self._send(exchange, answer)
+        try:
+            await self._send(exchange, answer)
+        finally:
+            self._budget.give_back(answer.size)
         self._meters.inferences.labels(*labels).inc()
         self._meters.seconds.labels(*labels).observe(perf_counter() - began)
 
@@ -72,12 +94,25 @@ class Inference:
         offset = (header_length or 0) if coding in ("", "identity") else 0
         body = await exchange.body(limits.max_body_bytes, self._settings.body_timeout_s, self._budget, offset)
         if coding not in ("", "identity"):
-            loop = asyncio.get_running_loop()
-            body = await loop.run_in_executor(self._helpers, expanded, body, coding, limits.max_body_bytes)
-            # From here on the expanded body is what is held.
-            self._budget.take(len(body))
-            exchange.held_bytes += len(body)
-        return decode_request(body, header_length, limits)
+            async with self._expanding:
+                body = await self._helped(expanded, body, coding, limits.max_body_bytes)
+                # From here on the expanded body is what is held.
+                self._hold(exchange, len(body))
+        try:
+            return decode_request(body, header_length, self._small)
+        except WireError as error:
+            if error.status != 413:
+                raise
+        request = await self._helped(decode_request, body, header_length, limits)
+        self._hold(exchange, _ELEMENT_BYTES * sum(a.size for a in request.inputs.values() if a.dtype.hasobject))
+        return request
+
+    def _hold(self, exchange: Exchange, count: int) -> None:
+        self._budget.take(count)
+        exchange.held_bytes += count
+
+    async def _helped(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._helpers, work, *arguments)
 
     async def _infer(self, request: InferRequest, serving: Serving, deadline_s: float) -> Body:
         if any(request.parameters.get(key) for key in _SEQUENCES):
@@ -90,21 +125,31 @@ class Inference:
                 raise Refusal(400, f"{where}: there is no output {wanted.name[:100]!r}; expected {expected}")
             if refused := next((key for key in _REFUSED_PARAMETERS if key in wanted.parameters), None):
                 raise Refusal(400, f"output {wanted.name!r}: the parameter {refused} is not supported here")
-        feeds = serving.check(_texts(request.inputs, serving))
+        feeds = serving.check(await self._texts(request.inputs, serving))
         outputs = await serving.infer(feeds, deadline_s, self._workers)
         binary: bool | set[str] = request.binary
         if request.outputs:
             outputs = {wanted.name: outputs[wanted.name] for wanted in request.outputs}
             binary = {wanted.name for wanted in request.outputs if wanted.binary}
         files = serving.files
-        return encode_response(
+        arrays = _arrays(outputs, files.name)
+        encode = partial(
+            encode_response,
             files.name,
             str(files.version),
-            _arrays(outputs, files.name),
+            arrays,
             request_id=request.request_id,
             parameters=serving.parameters,
             binary=binary,
         )
+        return encode() if _objects(arrays, binary) <= _SMALL_ELEMENTS else await self._helped(encode)
+
+    async def _texts(self, inputs: dict[str, Array], serving: Serving) -> dict[str, Any]:
+        """BYTES as text for inputs that are text: engines take `str`."""
+        texts = {spec.name for spec in serving.session.inputs if spec.dtype == "string"} & inputs.keys()
+        if sum(inputs[name].size for name in texts) > _SMALL_ELEMENTS:
+            return await self._helped(_decoded_texts, inputs, texts)
+        return _decoded_texts(inputs, texts)
 
     async def _send(self, exchange: Exchange, body: Body) -> None:
         headers: list[tuple[bytes, bytes]] = []
@@ -128,11 +173,21 @@ def _timeout_s(request: InferRequest) -> float:
     return timeout_us / 1e6 if timeout_us else math.inf
 
 
-def _texts(inputs: dict[str, Array], serving: Serving) -> dict[str, Any]:
-    """BYTES as text for inputs that are text: engines take `str`."""
-    texts = {spec.name for spec in serving.session.inputs if spec.dtype == "string"}
+def _objects(outputs: Mapping[str, Array], binary: bool | set[str]) -> int:
+    """How many elements become objects of their own on their way into an answer.
+
+    Raises:
+        Refusal: too many.
+    """
+    in_json = sum(a.size for n, a in outputs.items() if not (binary if isinstance(binary, bool) else n in binary))
+    if in_json > _MOST_JSON_ELEMENTS:
+        raise Refusal(400, f"{in_json} elements are too many for JSON; ask for binary data (parameter binary_data)")
+    return in_json + sum(a.size for a in outputs.values() if a.dtype.hasobject)
+
+
+def _decoded_texts(inputs: dict[str, Array], texts: set[str]) -> dict[str, Any]:
     feeds: dict[str, Any] = dict(inputs)
-    for name in texts & inputs.keys():
+    for name in texts:
         array = inputs[name]
         if array.dtype.kind == "O":
             try:

@@ -36,13 +36,15 @@ def serve(settings: ServeSettings) -> None:
         import uvicorn
 
         from cloud_offload.app import Application
+        from cloud_offload.direct_body import DirectProtocol
     except ImportError as error:
         raise MissingExtra(f'{error.name} is not installed; pip install "edge-sdk[serve]"') from None
     listed(settings.repository)
     application = Application(settings)
     config = uvicorn.Config(
         application,
-        http=_protocol(),
+        http=DirectProtocol,  # type: ignore[arg-type]  # the loop takes protocols of both kinds
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -60,15 +62,6 @@ def serve(settings: ServeSettings) -> None:
         # Python would wait for these threads without end, and engines cannot be interrupted.
         sys.stderr.flush()
         os._exit(0)
-
-
-def _protocol() -> Any:
-    """How requests are read; uvicorn's own choice where its fast parser is not there."""
-    try:
-        from cloud_offload.direct_body import DirectProtocol
-    except ImportError:
-        return "auto"
-    return DirectProtocol
 
 
 @contextmanager

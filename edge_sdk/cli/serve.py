@@ -25,6 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--tails", type=_count, default=8, metavar="N", help="tails made on demand that stay (8)")
     parser.add_argument("--max-body-mb", type=_count, default=256, metavar="MB", help="of one body, expanded (256)")
     parser.add_argument("--upload-mb", type=_count, default=0, metavar="MB", help="take bundles, in all (none)")
+    parser.add_argument("--max-pending-mb", type=_count, default=1024, metavar="MB", help="of all at once (1024)")
+    parser.add_argument("--body-timeout", type=_seconds, default=60.0, metavar="S", help="for sending a body (60)")
     parser.add_argument("--max-batch", type=_count, default=16, metavar="ROWS", help="computed together; 1: never (16)")
     parser.add_argument("--batch-delay-ms", type=_duration, default=0.0, metavar="MS", help="wait for a batch (0)")
     parser.add_argument("--watch", type=_duration, default=0.0, metavar="S", help="look for changed files; 0: never")
@@ -54,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             per_client=arguments.per_client,
             tails=arguments.tails,
             upload_mb=arguments.upload_mb,
+            max_pending_mb=arguments.max_pending_mb,
+            body_timeout_s=arguments.body_timeout,
             max_batch=arguments.max_batch,
             batch_delay_ms=arguments.batch_delay_ms,
             plan_budget_s=arguments.plan_budget,
@@ -88,3 +92,10 @@ def _duration(text: str) -> float:
     if not 0 <= duration < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r}: expected 0 or more")
     return duration
+
+
+def _seconds(text: str) -> float:
+    seconds = _duration(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected more than 0")
+    return seconds

@@ -15,7 +15,7 @@ import msgspec
 
 from edge_sdk.errors import WireError
 from edge_sdk.tensors import Array
-from edge_sdk.wire.datatypes import datatype_of
+from edge_sdk.wire.datatypes import BYTES, datatype_of
 from edge_sdk.wire.json_head import (
     Parameters,
     RequestedHead,
@@ -25,7 +25,7 @@ from edge_sdk.wire.json_head import (
     read_head,
 )
 from edge_sdk.wire.limits import Limits
-from edge_sdk.wire.tensor_data import from_binary, to_binary
+from edge_sdk.wire.tensor_data import checked_count, from_binary, to_binary
 from edge_sdk.wire.tensor_json import from_json, to_json
 
 __all__ = [
@@ -235,9 +235,13 @@ def _decoded(heads: Sequence[TensorHead], rest: memoryview | None, limits: Limit
     if len(heads) > limits.max_tensors:
         raise WireError(f"{len(heads)} {kind}s, more than the {limits.max_tensors} allowed", status=413)
     arrays: dict[str, Array] = {}
-    at = 0
+    at = elements = 0
     for head in heads:
         name = head.name
+        if head.datatype == BYTES:
+            elements += checked_count(name, head.shape, BYTES, limits)
+            if elements > limits.max_elements:
+                raise WireError(f"{kind}s of BYTES have more than the {limits.max_elements} elements allowed", 413)
         if name in arrays:
             raise WireError(f"{kind} {name!r} is there twice")
         size = head.parameters.get(_SIZE)

@@ -17,7 +17,7 @@ class Limits:
         max_json_depth: of objects and arrays inside each other.
         max_tensors: in one body.
         max_rank: dimensions of one tensor.
-        max_elements: of one BYTES tensor, since each element becomes an object of its own.
+        max_elements: of all BYTES tensors in one body, since each element becomes an object of its own.
     """
 
     max_body_bytes: int = 256 * 2**20

@@ -253,3 +253,15 @@ def test_long_strings_without_an_end_take_time_in_proportion_to_their_length() -
 def test_other_keys_are_left_alone() -> None:
     assert request({"inputs": [tensor(data=[1, 2], x=1)], "y": {"z": []}}).inputs["x"].tolist() == [1, 2]
     assert msgspec.json.decode(encode_request({}, binary=False).joined()) == {"inputs": []}
+
+
+def test_elements_of_all_bytes_tensors_together_are_bounded() -> None:
+    limits = Limits(max_elements=5)
+    for binary in (True, False):
+        inputs = {name: np.array(["a"] * 3, object) for name in "ab"}
+        body = encode_request(inputs, binary=binary)
+        with pytest.raises(WireError, match="more than the 5 elements") as told:
+            decode_request(memoryview(body.joined()), body.header_length, limits)
+        assert told.value.status == 413
+        body = encode_request({"a": inputs["a"]}, binary=binary)
+        assert decode_request(memoryview(body.joined()), body.header_length, limits).inputs["a"].size == 3
