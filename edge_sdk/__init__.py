@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_sdk.report import Report
     from edge_sdk.session import Session, load
     from edge_sdk.tensors import TensorSpec
+    from edge_sdk.wire.address import EndpointAddress
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _HOMES = {
     "CustomOps": "edge_sdk.engines.base",
     "Device": "edge_sdk.device",
     "EdgeError": "edge_sdk.errors",
+    "EndpointAddress": "edge_sdk.wire.address",
     "Plan": "edge_sdk.planner",
     "Report": "edge_sdk.report",
     "Session": "edge_sdk.session",
@@ -41,6 +43,7 @@ __all__ = [
     "CustomOps",
     "Device",
     "EdgeError",
+    "EndpointAddress",
     "Plan",
     "Report",
     "Session",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_sdk.graph.view import Graph
     from edge_sdk.offload import SplitFigures, SplitRunner
     from edge_sdk.planner import Plan, Variant
+    from edge_sdk.wire.address import EndpointAddress
     from edge_sdk.wire.endpoint import Endpoint
 
 __all__ = ["Offload", "figures_of", "offload_of", "split_runner"]
@@ -46,7 +47,7 @@ class Offload:
 
 
 def offload_of(
-    endpoints: Sequence[str | Endpoint],
+    endpoints: Sequence[str | EndpointAddress | Endpoint],
     cut: str | Sequence[str] | None,
     model: str | None,
     deadline_ms: float | None,
@@ -66,12 +67,25 @@ def offload_of(
         return None
     if deadline_ms is not None and not deadline_ms > 0:
         raise InputError(f"deadline_ms is {deadline_ms!r}; expected milliseconds, above 0")
-    from edge_sdk.wire.http import HttpEndpoint
+    from edge_sdk.wire.address import EndpointAddress
+    from edge_sdk.wire.endpoint import Endpoint
 
-    owned: dict[str, Endpoint] = {url: HttpEndpoint(url) for url in endpoints if isinstance(url, str)}
-    places = tuple(owned[place] if isinstance(place, str) else place for place in endpoints)
+    places: list[Endpoint] = []
+    owned: dict[EndpointAddress, Endpoint] = {}
+    for place in endpoints:
+        if isinstance(place, Endpoint):
+            places.append(place)
+            continue
+        address = EndpointAddress(place) if isinstance(place, str) else place
+        if not isinstance(address, EndpointAddress):
+            raise InputError(
+                f"endpoints holds a {type(place).__name__}; expected addresses, EndpointAddress or Endpoint"
+            )
+        if address not in owned:
+            owned[address] = address.open()
+        places.append(owned[address])
     wanted = cut if cut is None or isinstance(cut, str) else tuple(cut)
-    return Offload(places, tuple(owned.values()), wanted, model, deadline_ms)
+    return Offload(tuple(places), tuple(owned.values()), wanted, model, deadline_ms)
 
 
 def split_runner(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edge_sdk.offloading import Offload
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
+    from edge_sdk.wire.address import EndpointAddress
     from edge_sdk.wire.endpoint import Endpoint
 
 __all__ = ["Session", "load"]
@@ -64,7 +65,7 @@ def load(
     initializer_inputs: Sequence[str] = (),
     custom_ops: Sequence[CustomOps] = (),
     trusted: bool = False,
-    endpoints: Sequence[str | Endpoint] = (),
+    endpoints: Sequence[str | EndpointAddress | Endpoint] = (),
     cut: str | Sequence[str] | None = None,
     endpoint_model: str | None = None,
     deadline_ms: float | None = None,
@@ -96,8 +97,9 @@ def load(
             are taken out of the inputs, since they make the model 3 to 4 times slower.
         custom_ops: libraries of custom ops with their hashes.
         trusted: skip the trial of an unknown file in a child process.
-        endpoints: addresses ("http://HOST:PORT") or `Endpoint`s where the model's tail may run: the head runs here, and
-            the tail too wherever an endpoint is late, fails or answers wrongly.
+        endpoints: where the model's tail may run: addresses ("http://HOST:PORT"), `EndpointAddress` where a token or
+            certificates are needed, or an `Endpoint`, which stays open. The head runs here, and the tail too wherever
+            an endpoint is late, fails or answers wrongly.
         cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several;
             where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
@@ -136,7 +138,10 @@ def load(
 
 
 def _offload(
-    endpoints: Sequence[str | Endpoint], cut: str | Sequence[str] | None, model: str | None, deadline_ms: float | None
+    endpoints: Sequence[str | EndpointAddress | Endpoint],
+    cut: str | Sequence[str] | None,
+    model: str | None,
+    deadline_ms: float | None,
 ) -> Offload | None:
     if not endpoints and cut is None and model is None and deadline_ms is None:
         return None  # without a single import more

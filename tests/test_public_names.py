@@ -13,6 +13,7 @@ PUBLIC = [
     "CustomOps",
     "Device",
     "EdgeError",
+    "EndpointAddress",
     "Plan",
     "Report",
     "Session",

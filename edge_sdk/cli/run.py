@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_sdk.cli.endpoint_options import endpoint_addresses
 from edge_sdk.cli.plain import plain
 from edge_sdk.cli.progress import Progress
 from edge_sdk.cli.run_answers import Answer, as_json, as_text
@@ -95,7 +96,7 @@ def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFi
         sample=sample,
         variant=arguments.variant,
         min_accuracy=arguments.min_accuracy,
-        endpoints=arguments.endpoint,
+        endpoints=endpoint_addresses(arguments.endpoint, arguments),
         cut=arguments.cut[0] if arguments.cut and len(arguments.cut) == 1 else arguments.cut,
         endpoint_model=arguments.endpoint_model,
         deadline_ms=arguments.deadline_ms,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from edge_sdk.cli.endpoint_options import add_credentials
+
 __all__ = ["EXAMPLES", "PICTURE_SETTINGS", "add_options", "add_picture_settings"]
 
 EXAMPLES = """\
@@ -65,6 +67,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
     group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")
+    add_credentials(group)
     group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
     group.add_argument("--threads", metavar="N", type=_count, help="threads for one request; measured by default")
     group.add_argument(

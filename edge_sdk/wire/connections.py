@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
 from collections import deque
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
 
 __all__ = ["Address", "Connection", "Connections", "TlsFiles"]
+
+_USER = re.compile(r"://.*@", re.DOTALL)
+"""Name and password before a host, which no message may repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class TlsFiles:
             context = ssl.create_default_context(cafile=self.ca)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
+                # An empty pass phrase: without one OpenSSL would ask for it at the terminal, and wait.
+                context.load_cert_chain(self.certificate, self.key, password="")
         except OSError as error:
             files = ", ".join(name for name in (self.ca, self.certificate, self.key) if name)
             raise InputError(f"{files}: certificates cannot be read: {error.strerror or error}") from None
@@ -73,17 +78,20 @@ class Address:
             InputError: it is none, or holds a user name, a query or characters that no address has.
         """
         expected = "expected http://HOST:PORT or https://HOST:PORT"
+        told = _USER.sub("://…@", url)
         if any(ord(c) <= 32 or ord(c) >= 127 for c in url):
-            raise InputError(f"endpoint {url!r}: holds spaces, control or non-ASCII characters; {expected}")
+            raise InputError(f"endpoint {told!r}: holds spaces, control or non-ASCII characters; {expected}")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise InputError(f"endpoint {url!r}: {error}; {expected}") from None
+            raise InputError(f"endpoint {told!r}: {error}; {expected}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"endpoint {url!r}: {expected}")
+            raise InputError(f"endpoint {told!r}: {expected}")
         if parts.username is not None or parts.query or parts.fragment:
-            raise InputError(f"endpoint {url!r}: no user name, query or fragment may stand there; give the token apart")
+            raise InputError(
+                f"endpoint {told!r}: no user name, query or fragment may stand there; give the token apart"
+            )
         tls = parts.scheme == "https"
         return cls(parts.hostname, port if port is not None else (443 if tls else 80), tls, parts.path.rstrip("/"))
 

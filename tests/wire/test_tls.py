@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -18,6 +16,7 @@ from edge_sdk.wire.connections import TlsFiles
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.retry import NO_RETRY
+from tests.wire.certificates import make_certificates
 from tests.wire.endpoint_process import Handler
 
 H = np.arange(200_000, dtype=np.float32)
@@ -25,23 +24,7 @@ H = np.arange(200_000, dtype=np.float32)
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`ca.pem`, `server.pem` for 127.0.0.1, `device.pem`; `stranger.pem` of another authority; each with its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificates")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    for authority in ("ca", "stranger-ca"):
-        run("req", "-x509", *key, "-subj", f"/CN={authority}",
-            "-keyout", f"{authority}.key", "-out", f"{authority}.pem", "-addext", "keyUsage=keyCertSign")  # fmt: skip
-    for name, authority in (("server", "ca"), ("device", "ca"), ("stranger", "stranger-ca")):
-        run("req", "-x509", *key, "-subj", f"/CN={name}", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
-            "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -112,3 +95,9 @@ def test_files_that_hold_no_certificate_are_named(certificates: Path) -> None:
         device("https://127.0.0.1", certificates, ca="missing.pem")
     with pytest.raises(InputError, match=r"server\.key"):
         device("https://127.0.0.1", certificates, ca="server.key")
+
+
+def test_a_sealed_key_is_told_and_no_pass_phrase_is_asked_for(certificates: Path) -> None:
+    files = TlsFiles(certificate=str(certificates / "device.pem"), key=str(certificates / "sealed.key"))
+    with pytest.raises(InputError, match=r"sealed\.key"):
+        HttpEndpoint("https://127.0.0.1", tls=files)
