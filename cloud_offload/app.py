@@ -22,6 +22,7 @@ from cloud_offload.refusals import Refusal, late, unknown_model
 from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
 from cloud_offload.store import Store
+from cloud_offload.uploads import Uploads
 from edge_sdk import __version__
 from edge_sdk.errors import EdgeError, EngineError, InputError, WireError
 from edge_sdk.tensors import TensorSpec
@@ -54,6 +55,7 @@ class Application:
         self.store = Store(settings, self._helpers)
         self.meters = Meters(self.store)
         self._infer = Inference(settings, self._workers, self._helpers, self.meters)
+        self._uploads = Uploads(settings, self.store)
         self._watching: asyncio.Task[None] | None = None
         self.still_computing = False
 
@@ -77,7 +79,8 @@ class Application:
         await receive()
         if self._watching is not None:
             self._watching.cancel()
-        self.still_computing = self.store.close()
+        checking = self._uploads.close()
+        self.still_computing = self.store.close() or checking
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._helpers.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
@@ -134,6 +137,9 @@ class Application:
                 await self._options(exchange)
                 await (self.store.load(name) if verb == "load" else self.store.unload(name))
                 await exchange.answer(200, [])
+            case ["v2", "repository", "models", name, "uploads", *rest]:
+                with self._clients.holding(client):
+                    await self._uploads(exchange, name, rest)
             case ["v2", "models", name, *rest]:
                 with self._clients.holding(client):
                     await self._model(exchange, name, rest)

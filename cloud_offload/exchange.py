@@ -7,7 +7,7 @@ them where they lie.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -126,6 +126,21 @@ class Exchange:
                         return buffer[:at]
         except TimeoutError:
             raise Refusal(408, f"the body did not come within {timeout_s:g} s") from None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as they come.
+
+        Raises:
+            Refusal: the client went before the end.
+        """
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(499, "the client has gone")
+            if chunk := message.get("body", b""):
+                yield chunk
+            if not message.get("more_body", False):
+                return
 
     async def answer(
         self,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_sdk.errors import UnreadableInput
 
-__all__ = ["ModelFiles", "listed"]
+__all__ = ["ModelFiles", "is_name", "listed"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -40,6 +40,11 @@ class ModelFiles:
     stamp: tuple[int, ...]
 
 
+def is_name(name: str) -> bool:
+    """Whether a model may be called so: no name of this form leads out of the folder, or is hidden in it."""
+    return _NAME.fullmatch(name) is not None
+
+
 def listed(repository: Path) -> dict[str, dict[int, ModelFiles]]:
     """All models by name and version, versions rising. Entries that are no model, or have no plain name, are left out.
 
@@ -53,7 +58,7 @@ def listed(repository: Path) -> dict[str, dict[int, ModelFiles]]:
         raise UnreadableInput(f"{repository}: the repository cannot be read: {error.strerror}") from None
     for entry in entries:
         name = entry.name.removesuffix(".edge")
-        if _NAME.fullmatch(name) is None:
+        if not is_name(name):
             continue
         versions = _bundle(name, entry) or _versions(name, entry)
         if versions:

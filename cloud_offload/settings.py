@@ -62,6 +62,7 @@ class ServeSettings:
         per_client: requests of one client that may be in progress; more are told 429.
         tails: tails made on demand that are kept loaded.
         max_pending_mb: MiB of bodies held at once, over all clients; more are told 503.
+        upload_mb: MiB that unfinished uploads and one-file bundles in the repository may take; 0 for no uploads.
         body_timeout_s: how long a client may take to send a body.
         max_batch: rows that are computed together; 1 for no batching.
         batch_delay_ms: how long the first request of a batch waits for others.
@@ -82,6 +83,7 @@ class ServeSettings:
     per_client: int = 64
     tails: int = 8
     max_pending_mb: int = 1024
+    upload_mb: int = 0
     body_timeout_s: float = 60.0
     max_batch: int = 16
     batch_delay_ms: float = 0.0

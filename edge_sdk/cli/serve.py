@@ -24,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--per-client", type=_count, default=64, metavar="N", help="requests in progress a client (64)")
     parser.add_argument("--tails", type=_count, default=8, metavar="N", help="tails made on demand that stay (8)")
     parser.add_argument("--max-body-mb", type=_count, default=256, metavar="MB", help="of one body, expanded (256)")
+    parser.add_argument("--upload-mb", type=_count, default=0, metavar="MB", help="take bundles, in all (none)")
     parser.add_argument("--max-batch", type=_count, default=16, metavar="ROWS", help="computed together; 1: never (16)")
     parser.add_argument("--batch-delay-ms", type=_duration, default=0.0, metavar="MS", help="wait for a batch (0)")
     parser.add_argument("--watch", type=_duration, default=0.0, metavar="S", help="look for changed files; 0: never")
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             queue=arguments.queue,
             per_client=arguments.per_client,
             tails=arguments.tails,
+            upload_mb=arguments.upload_mb,
             max_batch=arguments.max_batch,
             batch_delay_ms=arguments.batch_delay_ms,
             plan_budget_s=arguments.plan_budget,
