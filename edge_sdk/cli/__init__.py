@@ -25,6 +25,7 @@ VERBS = {
     "run": "run a model on pictures, sound or arrays",
     "serve": "serve models to devices over HTTP",
     "split": "list where a model may be cut, and make head and tail of it",
+    "upload": "send a bundle to an endpoint, once",
 }
 
 

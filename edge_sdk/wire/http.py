@@ -25,7 +25,7 @@ from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.link import Link
 from edge_sdk.wire.metadata import read_document, read_metadata
 from edge_sdk.wire.overdue import Transfer
-from edge_sdk.wire.retry import Retry
+from edge_sdk.wire.retry import NO_RETRY, Retry
 
 __all__ = ["HttpEndpoint"]
 
@@ -145,6 +145,46 @@ class HttpEndpoint(Endpoint):
         except (EndpointError, DeadlineExceeded):
             return False
         return True
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        parts: Sequence[bytes | memoryview],
+        timeout_s: float,
+        where: str,
+    ) -> Reply:
+        """One exchange that is no inference, on the same connections and with the same token.
+
+        Neither link nor breaker learns from it: it may take minutes where inference takes milliseconds.
+
+        Args:
+            method: as HTTP has it.
+            target: path below what stands before `/v2`, quoted.
+            headers: beside those that every request has.
+            parts: the body.
+            timeout_s: how long it may take.
+            where: what messages call it.
+
+        Raises:
+            EndpointRefused: the status is an error.
+            EndpointUnreachable, InvalidAnswer, DeadlineExceeded: there was no answer.
+        """
+        aside = Channel(
+            self.name, self._connections, Link(), Breaker(), NO_RETRY, timeout_s=timeout_s, setup_timeout_s=timeout_s
+        )
+
+        def ask(connection: Connection, _: Deadline) -> Reply:
+            told = {**self._headers, **headers}
+            reply = exchange(
+                connection, method, f"{self._path}{target}", told, parts, self._limits.max_body_bytes, where
+            )
+            if reply.status >= 300:
+                self._content(reply, where)
+            return reply
+
+        return aside.ask(ask, NO_DEADLINE)
 
     def close(self) -> None:
         """See `Endpoint.close`."""
