@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         load_ms: opening, checking, trial, planning and loading.
         first_result_ms: from the call of `load` to the first answer; None before it.
         notes: what loading found worth telling.
-        events: fallbacks and swaps, oldest first.
+        events: fallbacks, swaps and uploads, oldest first.
     """
 
     schema: int = SCHEMA

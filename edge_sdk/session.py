@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from edge_sdk.device.facts import Device
     from edge_sdk.offload import SplitFigures
+    from edge_sdk.offload.uploading_behind import UploadsBehind
     from edge_sdk.offloading import Offload
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
@@ -69,6 +70,7 @@ def load(
     cut: str | Sequence[str] | None = None,
     endpoint_model: str | None = None,
     deadline_ms: float | None = None,
+    upload: bool = False,
 ) -> Session:
     """Loads a model the best way this device allows.
 
@@ -104,6 +106,8 @@ def load(
             where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
         deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
+        upload: send the bundle to endpoints that do not have it, once, beside the session; until then, and where it is
+            refused, everything runs here. The report's events tell what came of it.
 
     Raises:
         ModelError: the file cannot be used; its subclasses tell why.
@@ -131,7 +135,8 @@ def load(
     )
     events: list[str] = []
     try:
-        return Session(settings, activate(model, settings, events), began, events)
+        uploads = _uploads(model, settings, events) if upload else None
+        return Session(settings, activate(model, settings, events), began, events, uploads)
     except BaseException:
         _close_endpoints(settings)
         raise
@@ -150,6 +155,14 @@ def _offload(
     return offload_of(endpoints, cut, model, deadline_ms)
 
 
+def _uploads(model: ModelSource, settings: Settings, events: list[str]) -> UploadsBehind:
+    if settings.offload is None:
+        raise InputError("upload is given without endpoints: expected endpoints=['http://HOST:PORT']")
+    from edge_sdk.offload.uploading_behind import UploadsBehind
+
+    return UploadsBehind(model, settings.offload.endpoints, settings.offload.model, events.append)
+
+
 def _close_endpoints(settings: Settings) -> None:
     for endpoint in settings.offload.owned if settings.offload is not None else ():
         endpoint.close()
@@ -161,7 +174,14 @@ class Session:
     A context manager: leaving it closes the session.
     """
 
-    def __init__(self, settings: Settings, active: Active, began: float, events: list[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        active: Active,
+        began: float,
+        events: list[str],
+        uploads: UploadsBehind | None = None,
+    ) -> None:
         self._settings = settings
         self._active: Active | None = active
         self._began = began
@@ -174,6 +194,9 @@ class Session:
         self._threads: ThreadPoolExecutor | None = None
         self._events = events
         self._replanner: Replanner | None = None
+        self._uploads = uploads
+        if uploads is not None:
+            uploads.start()
         self._watch_plan()
 
     def run(self, feeds: Feeds, *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -385,6 +408,7 @@ class Session:
         Raises:
             As `load`.
         """
+        uploads = self._uploads and _uploads(model, self._settings, self._events)
         new = activate(model, self._settings, self._events)
         with self._change:
             old = self._active
@@ -394,6 +418,10 @@ class Session:
             self._active = new
             self._events.append(f"swapped {old.name} for {new.name}")
         old.retire()
+        if self._uploads is not None and uploads is not None:
+            self._uploads.stop()
+            self._uploads = uploads
+            uploads.start()
         self._watch_plan()
 
     @property
@@ -475,6 +503,8 @@ class Session:
             pool, self._threads = self._threads, None
         if self._replanner is not None:
             self._replanner.stop()
+        if self._uploads is not None:
+            self._uploads.stop()
         if active is not None:
             active.retire()
         if pool is not None:

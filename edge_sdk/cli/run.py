@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 
+_STILL_SENDING = "the bundle is still on its way: the next run goes on with it, edge-sdk upload sends it in one go"
+
+
 class Task(Protocol):
     """One kind of input (pictures, sound, arrays) for one session."""
 
@@ -70,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         warnings.showwarning = _show_warning
         with _load(arguments, plan, files) as session:
             plan = plan.for_session(session.inputs, session.outputs)
-            return _answer_all(session, arguments, plan, files, labels)
+            code = _answer_all(session, arguments, plan, files, labels)
+            if arguments.upload and not arguments.json:
+                print("\n".join(plain(event) for event in session.report().events) or _STILL_SENDING)
+            return code
 
 
 def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFile]) -> Session:
@@ -100,6 +106,7 @@ def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFi
         cut=arguments.cut[0] if arguments.cut and len(arguments.cut) == 1 else arguments.cut,
         endpoint_model=arguments.endpoint_model,
         deadline_ms=arguments.deadline_ms,
+        upload=arguments.upload,
     )
 
 

@@ -66,6 +66,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         help="where to cut for --endpoint; by default the fewest bytes with half of the work in the tail",
     )
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
+    group.add_argument("--upload", action="store_true", help="send the bundle to an --endpoint that does not have it")
     group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")
     add_credentials(group)
     group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
