@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import numpy as np
 
 from cloud_offload.refusals import Refusal, busy
 
-__all__ = ["TYPE_BINARY", "TYPE_JSON", "Budget", "Exchange", "Receive", "Scope", "Send"]
+__all__ = [
+    "EXTENSION",
+    "TYPE_BINARY",
+    "TYPE_JSON",
+    "BodyReader",
+    "Budget",
+    "Exchange",
+    "Receive",
+    "Scope",
+    "Send",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,7 +33,30 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _ALIGNMENT = 64
 _FIRST_BYTES = 1 << 16
+_MOST_AT_ONCE = 1 << 20
+"""Memory taken for a body before any of it has come."""
 TYPE_JSON, TYPE_BINARY = b"application/json", b"application/octet-stream"
+
+
+EXTENSION = "edge_sdk.body"
+"""ASGI extension: a `BodyReader`, where the server can read the body to where it is told."""
+
+
+class BodyReader(Protocol):
+    """Reads a body of told length. Where it is used, `receive` is not.
+
+    Attributes:
+        size: bytes of the body.
+    """
+
+    size: int
+
+    async def read(self, buffer: memoryview) -> None:
+        """Fills `buffer` with the next bytes of the body, of which there must be so many.
+
+        Raises:
+            ConnectionResetError: the client has gone.
+        """
 
 
 class Budget:
@@ -66,6 +99,7 @@ class Exchange:
                 self._twice.add(key)
             self.headers[key] = value
         self._receive, self._send = receive, send
+        self._reader: BodyReader | None = scope.get("extensions", {}).get(EXTENSION)
         self.status = 0
         self.held_bytes = 0
 
@@ -101,31 +135,55 @@ class Exchange:
         told = self.number(b"content-length")
         if told is not None and told > max_bytes:
             raise Refusal(413, f"the body has {told} bytes, more than the {max_bytes} allowed")
-        # Memory follows what has come, not what a client says will come.
-        buffer = _aligned(min(told if told is not None else _FIRST_BYTES, 16 * _FIRST_BYTES), header_length)
-        at = 0
         try:
             async with asyncio.timeout(timeout_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(499, "the client has gone")
-                    chunk = message.get("body", b"")
-                    if at + len(chunk) > max_bytes:
-                        raise Refusal(413, f"the body has more than the {max_bytes} bytes allowed")
-                    budget.take(len(chunk))
-                    self.held_bytes += len(chunk)
-                    if at + len(chunk) > len(buffer):
-                        size = min(max(2 * len(buffer), at + len(chunk), 1), max_bytes)
-                        larger = _aligned(size, header_length)
-                        larger[:at] = buffer[:at]
-                        buffer = larger
-                    buffer[at : at + len(chunk)] = chunk
-                    at += len(chunk)
-                    if not message.get("more_body", False):
-                        return buffer[:at]
+                if self._reader is not None:
+                    return await self._read(self._reader, budget, header_length)
+                return await self._received(told, max_bytes, budget, header_length)
         except TimeoutError:
             raise Refusal(408, f"the body did not come within {timeout_s:g} s") from None
+
+    async def _read(self, reader: BodyReader, budget: Budget, header_length: int) -> memoryview:
+        """The body, from the socket into its place."""
+        buffer = _aligned(0, header_length)
+        at = 0
+        while at < reader.size:
+            # Memory follows what has come, not what a client says will come.
+            end = min(max(2 * at, _MOST_AT_ONCE), reader.size)
+            budget.take(end - at)
+            self.held_bytes += end - at
+            larger = _aligned(end, header_length)
+            larger[:at] = buffer
+            buffer = larger
+            try:
+                await reader.read(buffer[at:])
+            except ConnectionResetError:
+                raise _gone() from None
+            at = end
+        return buffer
+
+    async def _received(self, told: int | None, max_bytes: int, budget: Budget, header_length: int) -> memoryview:
+        """The body as the server hands it over, piece by piece."""
+        buffer = _aligned(min(told if told is not None else _FIRST_BYTES, _MOST_AT_ONCE), header_length)
+        at = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _gone()
+            chunk = message.get("body", b"")
+            if at + len(chunk) > max_bytes:
+                raise Refusal(413, f"the body has more than the {max_bytes} bytes allowed")
+            budget.take(len(chunk))
+            self.held_bytes += len(chunk)
+            if at + len(chunk) > len(buffer):
+                size = min(max(2 * len(buffer), at + len(chunk), 1), max_bytes)
+                larger = _aligned(size, header_length)
+                larger[:at] = buffer[:at]
+                buffer = larger
+            buffer[at : at + len(chunk)] = chunk
+            at += len(chunk)
+            if not message.get("more_body", False):
+                return buffer[:at]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces, as they come.
@@ -159,6 +217,10 @@ class Exchange:
         for part in parts[:-1]:
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
         await self._send({"type": "http.response.body", "body": parts[-1] if parts else b""})
+
+
+def _gone() -> Refusal:
+    return Refusal(499, "the client has gone")
 
 
 def _aligned(size: int, header_length: int) -> memoryview:

@@ -34,16 +34,14 @@ def load_tail(files: ModelFiles, name: TailName, settings: ServeSettings) -> Ser
         Refusal: 404 where there is no such cut, model file or codec.
         EdgeError: the model cannot be cut there, or the tail cannot be used.
     """
-    if name.codec == "int8":
-        # Its scales come from samples: those of a head made elsewhere would be others, and the answers wrong.
-        raise Refusal(
-            404, f"tail {str(name)[:200]!r}: with int8 head and tail must be made together; put the tail here"
-        )
+    if name.codec == "int8" and not name.scales:
+        # They come from samples: those of a head made elsewhere would be others, and the answers wrong.
+        raise Refusal(404, f"tail {str(name)[:200]!r}: int8 needs the scales of its head, as in +int8=SCALE:ZERO,…")
     with _whole(files, name) as model:
         graph = open_graph(model)
         cut = _cut(graph, name)
-        made = kept_parts(model, cut, codec=name.codec, graph=graph)
-        identity = TailIdentity(model.fingerprint, cut.id, name.codec)
+        made = kept_parts(model, cut, codec=name.codec, scales=name.scales, graph=graph)
+        identity = TailIdentity(model.fingerprint, cut.id, name.coding)
     platform = "onnxruntime_onnx" if cut.format == "onnx" else "litert_tflite"
     of_tail = replace(files, name=str(name), platform=platform)
     return serving_of(made.split.tail, of_tail, identity.parameters(), settings, meter=f"{files.name}@")

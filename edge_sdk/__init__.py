@@ -9,7 +9,9 @@ with edge_sdk.load("model.onnx") as session:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.activation import AcceleratorFallback
@@ -23,20 +25,6 @@ if TYPE_CHECKING:
     from edge_sdk.wire.address import EndpointAddress
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "AcceleratorFallback": "edge_sdk.activation",
-    "CustomOps": "edge_sdk.engines.base",
-    "Device": "edge_sdk.device",
-    "EdgeError": "edge_sdk.errors",
-    "EndpointAddress": "edge_sdk.wire.address",
-    "Plan": "edge_sdk.planner",
-    "Report": "edge_sdk.report",
-    "Session": "edge_sdk.session",
-    "TensorSpec": "edge_sdk.tensors",
-    "load": "edge_sdk.session",
-    "probe": "edge_sdk.device",
-}
 
 __all__ = [
     "AcceleratorFallback",
@@ -53,18 +41,17 @@ __all__ = [
     "probe",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Public names come in on first use, so that importing the package costs next to nothing."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "edge_sdk.activation": ("AcceleratorFallback",),
+        "edge_sdk.device": ("Device", "probe"),
+        "edge_sdk.engines.base": ("CustomOps",),
+        "edge_sdk.errors": ("EdgeError",),
+        "edge_sdk.planner": ("Plan",),
+        "edge_sdk.report": ("Report",),
+        "edge_sdk.session": ("Session", "load"),
+        "edge_sdk.tensors": ("TensorSpec",),
+        "edge_sdk.wire.address": ("EndpointAddress",),
+    },
+)

@@ -237,8 +237,12 @@ def _split(
     whole.close()  # it has shown that it runs here; head and local tail take its place
     assert settings.offload is not None
     options = _planned_options(choice.plan, settings)
-    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, engine, options)
-    return wrap(choice.variant.wrap(runner)), plan
+
+    def around(runner: Runner) -> Runner:
+        return wrap(choice.variant.wrap(runner))
+
+    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, engine, options, around)
+    return around(runner), plan
 
 
 def _wrapped(runner: Runner, settings: Settings) -> Runner:

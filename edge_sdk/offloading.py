@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_sdk.graph.view import Graph
     from edge_sdk.offload import SplitFigures, SplitRunner
     from edge_sdk.planner import Plan, Variant
+    from edge_sdk.tensors import Feeds
     from edge_sdk.wire.address import EndpointAddress
     from edge_sdk.wire.endpoint import Endpoint
 
@@ -38,6 +39,8 @@ class Offload:
             leave at least half of the work to the tail.
         model: name of the whole model at the endpoints; as it is called here where None.
         deadline_ms: of each request; None for none.
+        codec: how the cut's tensors travel: "none", "fp16" or "int8".
+        data: requests for the ranges of "int8", as the session takes them.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -45,6 +48,8 @@ class Offload:
     cut: str | tuple[str, ...] | None
     model: str | None
     deadline_ms: float | None
+    codec: str = "none"
+    data: tuple[Feeds, ...] = ()
 
 
 def offload_of(
@@ -52,25 +57,31 @@ def offload_of(
     cut: str | Sequence[str] | None,
     model: str | None,
     deadline_ms: float | None,
+    codec: str | None = None,
+    data: Sequence[Feeds] = (),
 ) -> Offload | None:
     """What `load` was asked for; None where there are no endpoints.
 
     Raises:
-        InputError: an address cannot be used, or a cut, name or deadline is given without endpoints.
+        InputError: an address cannot be used, there is no such codec, or a cut, name, deadline, codec or data is given
+            without endpoints.
     """
     if isinstance(endpoints, str):
         raise InputError(f"endpoints is {endpoints!r}; expected a list of addresses, as [{endpoints!r}]")
     if not endpoints:
-        given = {"cut": cut, "endpoint_model": model, "deadline_ms": deadline_ms}
+        given = {"cut": cut, "endpoint_model": model, "deadline_ms": deadline_ms, "codec": codec, "data": data or None}
         useless = [name for name, value in given.items() if value is not None]
         if useless:
             raise InputError(f"{useless[0]} is given without endpoints: expected endpoints=['http://HOST:PORT']")
         return None
     if deadline_ms is not None and not deadline_ms > 0:
         raise InputError(f"deadline_ms is {deadline_ms!r}; expected milliseconds, above 0")
+    from edge_sdk.graph.codec import CODECS
     from edge_sdk.wire.address import EndpointAddress
     from edge_sdk.wire.endpoint import Endpoint
 
+    if codec is not None and codec not in CODECS:
+        raise InputError(f"codec is {codec!r}; expected one of {', '.join(CODECS)}")
     places: list[Endpoint] = []
     owned: dict[EndpointAddress, Endpoint] = {}
     for place in endpoints:
@@ -86,19 +97,34 @@ def offload_of(
             owned[address] = address.open()
         places.append(owned[address])
     wanted = cut if cut is None or isinstance(cut, str) else tuple(cut)
-    return Offload(tuple(places), tuple(owned.values()), wanted, model, deadline_ms)
+    return Offload(tuple(places), tuple(owned.values()), wanted, model, deadline_ms, codec or "none", tuple(data))
 
 
 def split_runner(
-    offload: Offload, name: str, variant: Variant, plan: Plan, engine: Engine, options: LoadOptions
+    offload: Offload,
+    name: str,
+    variant: Variant,
+    plan: Plan,
+    engine: Engine,
+    options: LoadOptions,
+    wrap: Callable[[Runner], Runner],
 ) -> tuple[SplitRunner, Plan]:
     """Head and local tail of the chosen variant, with the tail at the endpoints; and the plan that says so.
 
+    Args:
+        offload: what `load` was asked for.
+        name: of the model, for messages.
+        variant: that was chosen, and `plan` for it.
+        engine: that runs head and local tail, loaded with `options`.
+        wrap: puts around a runner of the variant's file what a session has around it.
+
     Raises:
         ModelError: the model cannot be cut there, or head and tail differ from the whole.
+        InputError: a request in `offload.data` does not fit, or codec int8 has no requests to take its ranges from.
         MissingExtra: what reads graphs is not installed.
     """
     from edge_sdk.graph import open_graph
+    from edge_sdk.graph.codec import wire_bytes
     from edge_sdk.offload.opening import open_split
     from edge_sdk.offload.parts_kept import kept_parts
     from edge_sdk.offload.tail_names import TailName
@@ -106,10 +132,25 @@ def split_runner(
     file = variant.file()
     graph = variant.graph() or open_graph(file)  # which says why there is none
     cut = _cut(graph, offload.cut, name, variant.cuts)
-    parts = kept_parts(file, cut, graph=graph)
+    floats = any(graph.tensors[tensor].dtype == "float32" for tensor in cut.tensors)
+    codec = offload.codec if floats else "none"
+    samples: list[dict[str, Any]] = []
+    if codec == "int8":
+        from edge_sdk.offload.sampling import inner_feeds
+
+        golden = tuple(one.feeds for one in variant.golden()) if not offload.data else ()
+        if not offload.data and not golden:
+            raise InputError(
+                f"{name}: codec int8 takes its ranges from requests, and there are none: give some with data=[feeds, …]"
+                " (--data), load a bundle with golden requests, or take codec fp16"
+            )
+        # Golden requests are of the bundle's signature; the caller's go through all that a session has around it.
+        around, where = (wrap, "data") if offload.data else (variant.wrap, "golden request")
+        samples = inner_feeds(engine.load(file, options), around, offload.data or golden, f"{name}: {where}")
+    parts = kept_parts(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
     # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
-    tail = TailName.of_tensors(whole, cut.tensors, fingerprint=file.fingerprint)
+    tail = TailName.of_tensors(whole, cut.tensors, codec, file.fingerprint, parts.split.scales)
     runner = open_split(
         file,
         parts.split,
@@ -120,7 +161,10 @@ def split_runner(
         deadline_ms=offload.deadline_ms,
     )
     where = ", ".join(endpoint.name for endpoint in offload.endpoints)
-    travels = f"{cut.wire_bytes:,} bytes" if cut.wire_bytes is not None else "an open number of bytes"
+    size_bytes = wire_bytes(graph, cut, codec)
+    travels = f"{size_bytes:,} bytes" if size_bytes is not None else "an open number of bytes"
+    if codec != "none":
+        travels = f"{travels} as {codec} (answers differ by {parts.difference.relative:.2g} of the largest value)"
     reason = f"cut at {', '.join(cut.tensors)}: {travels} travel; tail at {where}, or here; head: {plan.reason}"
     return runner, msgspec.structs.replace(plan, kind="split", reason=reason)
 

@@ -68,6 +68,8 @@ def load(
     trusted: bool = False,
     endpoints: Sequence[str | EndpointAddress | Endpoint] = (),
     cut: str | Sequence[str] | None = None,
+    codec: str | None = None,
+    data: Sequence[Feeds] = (),
     endpoint_model: str | None = None,
     deadline_ms: float | None = None,
     upload: bool = False,
@@ -104,6 +106,9 @@ def load(
             an endpoint is late, fails or answers wrongly.
         cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several;
             where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
+        codec: how the tensors of the cut travel: "none" (as they are, also where None), "fp16" (half of the bytes of
+            floats) or "int8" (a quarter), which `data` sets the ranges for.
+        data: requests as `run` takes them, for codec "int8"; the golden requests of a bundle where there are none.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
         deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
         upload: send the bundle to endpoints that do not have it, once, beside the session; until then, and where it is
@@ -129,7 +134,7 @@ def load(
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
-    offload = _offload(endpoints, cut, endpoint_model, deadline_ms)
+    offload = _offload(endpoints, cut, endpoint_model, deadline_ms, codec, data)
     settings = Settings(
         engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant, offload
     )
@@ -142,17 +147,12 @@ def load(
         raise
 
 
-def _offload(
-    endpoints: Sequence[str | EndpointAddress | Endpoint],
-    cut: str | Sequence[str] | None,
-    model: str | None,
-    deadline_ms: float | None,
-) -> Offload | None:
-    if not endpoints and cut is None and model is None and deadline_ms is None:
+def _offload(endpoints: Sequence[str | EndpointAddress | Endpoint], *asked: Any) -> Offload | None:
+    if not endpoints and not any(value is not None and value != () for value in asked):
         return None  # without a single import more
     from edge_sdk.offloading import offload_of
 
-    return offload_of(endpoints, cut, model, deadline_ms)
+    return offload_of(endpoints, *asked)
 
 
 def _uploads(model: ModelSource, settings: Settings, events: list[str]) -> UploadsBehind:

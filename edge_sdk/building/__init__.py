@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.building.conversion import Converted, convert
@@ -12,27 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildResult", "Converted", "Reading", "VariantRow", "build", "convert", "write_report"]
 
-_HOMES = {
-    "BuildResult": "result",
-    "Converted": "conversion",
-    "Reading": "workflow",
-    "VariantRow": "result",
-    "build": "workflow",
-    "convert": "conversion",
-    "write_report": "report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "edge_sdk.building.conversion": ("Converted", "convert"),
+        "edge_sdk.building.report": ("write_report",),
+        "edge_sdk.building.result": ("BuildResult", "VariantRow"),
+        "edge_sdk.building.workflow": ("Reading", "build"),
+    },
+)

@@ -6,7 +6,9 @@ file = bundle.open_variant("int8-static")
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.bundle.limits import Limits
@@ -15,14 +17,6 @@ if TYPE_CHECKING:
     from edge_sdk.bundle.reading import Answer, Bundle, Golden, is_bundle
     from edge_sdk.bundle.reading import open_bundle as open
     from edge_sdk.bundle.writing import copy, create, update
-
-_HOMES = {
-    "limits": ("Limits",),
-    "manifest": ("Accuracy", "BundleFile", "Cut", "Latency", "Manifest", "Variant"),
-    "manifest_json": ("BundleWarning",),
-    "reading": ("Answer", "Bundle", "Golden", "is_bundle", "open"),
-    "writing": ("copy", "create", "update"),
-}
 
 __all__ = [
     "Accuracy",
@@ -43,18 +37,14 @@ __all__ = [
     "update",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Names come in on first use: a device that reads bundles never loads what writes them."""
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), "open_bundle" if name == "open" else name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "edge_sdk.bundle.limits": ("Limits",),
+        "edge_sdk.bundle.manifest": ("Accuracy", "BundleFile", "Cut", "Latency", "Manifest", "Variant"),
+        "edge_sdk.bundle.manifest_json": ("BundleWarning",),
+        "edge_sdk.bundle.reading": ("Answer", "Bundle", "Golden", "is_bundle", "open"),
+        "edge_sdk.bundle.writing": ("copy", "create", "update"),
+    },
+    renamed={"open": "open_bundle"},
+)

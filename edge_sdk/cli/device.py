@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge_sdk.cli.tables import table
 from edge_sdk.device.facts import Accelerator, Cache, Cluster, Device
+from edge_sdk.device.sysroot import cpu_list_text
 
 __all__ = ["add_parser", "run"]
 
@@ -141,7 +142,7 @@ def _page(device: Device) -> list[str]:
     ]
     facts = [("profile", _profile(device)), ("memory", f"{device.memory_mb} MB" if device.memory_mb else "unknown")]
     quota = f", time of {device.cpu_quota:g} CPUs" if device.cpu_quota is not None else ""
-    facts.append(("usable CPUs", f"{_ranges(device.usable_cpus)} ({len(device.usable_cpus)}{quota})"))
+    facts.append(("usable CPUs", f"{cpu_list_text(device.usable_cpus) or 'none'} ({len(device.usable_cpus)}{quota})"))
     facts.append(("ISA", " ".join(device.isa) or "nothing beyond the base"))
     facts.append(("power", _power(device)))
     facts.append(("throttled", _throttled(device)))
@@ -189,7 +190,7 @@ def _throttled(device: Device) -> str:
 
 def _row(device: Device, cluster: Cluster) -> tuple[str, ...]:
     offline = sorted(set(cluster.cpus) - set(cluster.online))
-    cpus = _ranges(cluster.cpus) + (f" (offline {_ranges(offline)})" if offline else "")
+    cpus = (cpu_list_text(cluster.cpus) or "none") + (f" (offline {cpu_list_text(offline)})" if offline else "")
     now = [device.cpus.now_mhz[str(cpu)] for cpu in cluster.cpus if str(cpu) in device.cpus.now_mhz]
     return (
         cluster.id,
@@ -214,14 +215,3 @@ def _degrees(celsius: float | None) -> str:
 
 def _yes(value: bool | None) -> str:
     return {True: "yes", False: "no", None: "?"}[value]
-
-
-def _ranges(cpus: Sequence[int]) -> str:
-    """CPU ids as Linux writes them: `0-3,6`."""
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and cpu == parts[-1][1] + 1:
-            parts[-1][1] = cpu
-        else:
-            parts.append([cpu, cpu])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"

@@ -104,6 +104,8 @@ def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFi
         min_accuracy=arguments.min_accuracy,
         endpoints=endpoint_addresses(arguments.endpoint, arguments),
         cut=arguments.cut[0] if arguments.cut and len(arguments.cut) == 1 else arguments.cut,
+        codec=arguments.codec,
+        data=[_task(file.kind, arguments, plan, None).feeds(file.path) for file in input_files(arguments.data)],
         endpoint_model=arguments.endpoint_model,
         deadline_ms=arguments.deadline_ms,
         upload=arguments.upload,

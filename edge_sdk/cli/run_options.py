@@ -17,7 +17,7 @@ examples:
   edge-sdk run vad.onnx --input talk.wav --window 512 --context 64 --state state=stateN --feed sr=16000
 """
 
-
+_CODECS = ("none", "fp16", "int8")  # as edge_sdk.graph.codec.CODECS, which would cost the start of every run
 _WORDS = {
     "layout": ("NHWC", "NCHW"),
     "channels": ("rgb", "bgr", "gray"),
@@ -65,6 +65,11 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         action="append",
         help="where to cut for --endpoint; by default the fewest bytes with half of the work in the tail",
     )
+    group.add_argument("--codec", choices=_CODECS, help="how the cut's tensors travel to --endpoint (none)")
+    group.add_argument(
+        "--data", metavar="PATH", nargs="+", action="extend", default=[],
+        help="inputs like those of --input that --codec int8 takes its ranges from",
+    )  # fmt: skip
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
     group.add_argument("--upload", action="store_true", help="send the bundle to an --endpoint that does not have it")
     group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")

@@ -172,9 +172,13 @@ def _row(cut: Cut, best: bool) -> tuple[str, ...]:
 def _make(arguments: argparse.Namespace, model: ModelFile, graph: Graph) -> None:
     from edge_sdk.graph.codec import wire_bytes
     from edge_sdk.offload.parts import made_parts
+    from edge_sdk.offload.parts_kept import kept_parts
 
     cut = _cut(arguments.at, model, graph)
-    made = made_parts(model, cut, codec=arguments.codec, samples=_samples(arguments.data), graph=graph)
+    samples = _samples(arguments.data)
+    # With data the comparison itself is what was asked for; without, head and tail of an earlier call will do.
+    make = made_parts if samples else kept_parts
+    made = make(model, cut, codec=arguments.codec, samples=samples, graph=graph)
     files = _write(arguments.output, Path(arguments.model).stem, made) if arguments.output else []
     if arguments.export:
         from edge_sdk.offload.exporting import export_tail

@@ -6,7 +6,9 @@ used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.device.affinity import running_on, thread_cpus, thread_ids, usable_cpus
@@ -45,26 +47,22 @@ __all__ = [
     "usable_cpus",
 ]
 
-_FACTS = ("Accelerator", "Cache", "Cluster", "Cpus", "Device", "Power", "ProfileMatch", "ThermalZone")
-_HOMES = {
-    **dict.fromkeys(_FACTS, "facts"),
-    **dict.fromkeys(("running_on", "thread_cpus", "thread_ids", "usable_cpus"), "affinity"),
-    **dict.fromkeys(("export_profile", "list_profiles", "load_profile", "match_profile"), "profiles"),
-    "fingerprint": "identity",
-    "probe": "probing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "edge_sdk.device.affinity": ("running_on", "thread_cpus", "thread_ids", "usable_cpus"),
+        "edge_sdk.device.facts": (
+            "Accelerator",
+            "Cache",
+            "Cluster",
+            "Cpus",
+            "Device",
+            "Power",
+            "ProfileMatch",
+            "ThermalZone",
+        ),
+        "edge_sdk.device.identity": ("fingerprint",),
+        "edge_sdk.device.probing": ("probe",),
+        "edge_sdk.device.profiles": ("export_profile", "list_profiles", "load_profile", "match_profile"),
+    },
+)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["CPUINFO_BYTES", "MAX_CPUS", "SMALL_BYTES", "Sysroot", "parse_cpu_list", "parse_cpu_mask"]
+__all__ = ["CPUINFO_BYTES", "MAX_CPUS", "SMALL_BYTES", "Sysroot", "cpu_list_text", "parse_cpu_list", "parse_cpu_mask"]
 
 SMALL_BYTES = 64 * 1024
 """More than any file of sysfs holds (one page) and than the lists and mount tables that are read here."""
@@ -175,6 +176,17 @@ def parse_cpu_list(text: str) -> frozenset[int] | None:
             return None
         cpus.update(range(low, high + 1))
     return frozenset(cpus)
+
+
+def cpu_list_text(cpus: Iterable[int]) -> str:
+    """CPU ids as Linux writes them and `parse_cpu_list` reads them: "0-3,6"; "" for none."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and cpu == parts[-1][1] + 1:
+            parts[-1][1] = cpu
+        else:
+            parts.append([cpu, cpu])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def parse_cpu_mask(text: str) -> frozenset[int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Coded, SplitRecord, coded_tensors
+from edge_sdk.graph.codec import Coded, Scale, SplitRecord, coded_tensors
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
@@ -49,6 +49,11 @@ class Split:
     head_outputs: tuple[str, ...]
     tail_outputs: tuple[str, ...]
 
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Of what travels as bytes, in the cut's order."""
+        return tuple(Scale(one.scale, one.zero_point) for one in self.coded if one.codec == "int8")
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -71,6 +76,7 @@ def split_model(
     *,
     codec: str = "none",
     ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    scales: Sequence[Scale] = (),
     graph: Graph | None = None,
 ) -> Split:
     """Makes head and tail.
@@ -80,6 +86,7 @@ def split_model(
         cut: of this file's graph, with work on both sides.
         codec: how the cut's tensors travel: "none", "fp16" or "int8". What is no float32 travels as it is.
         ranges: smallest and largest value of each float32 tensor of the cut; for "int8" only.
+        scales: instead of ranges, of each float32 tensor in the cut's order: those of a head made elsewhere.
         graph: of the file, where it is already open.
 
     Raises:
@@ -90,7 +97,7 @@ def split_model(
     """
     if not isinstance(source, ModelFile):
         with open_model(source) as model:
-            return split_model(model, cut, codec=codec, ranges=ranges, graph=graph)
+            return split_model(model, cut, codec=codec, ranges=ranges, scales=scales, graph=graph)
     graph = open_graph(source) if graph is None else graph
     if not cut.divides:
         raise ModelError(f"{source.name}: this cut leaves all work to one side; expected one that divides it")
@@ -99,14 +106,14 @@ def split_model(
     if graph.format == "onnx":
         from edge_sdk.graph.onnx_cut import split_onnx
 
-        coded = coded_tensors(graph, cut, codec, ranges)
+        coded = coded_tensors(graph, cut, codec, ranges, scales=scales)
         head, tail = split_onnx(source, graph, cut, coded, _records(source, cut, codec, [c.sent for c in coded]))
         sent, names = tuple(c.sent for c in coded), {name: name for name in graph.outputs}
     else:
         from edge_sdk.graph.tflite_cut import called, split_tflite
 
         names = called(source, graph)
-        coded = coded_tensors(graph, cut, codec, ranges, names.values())
+        coded = coded_tensors(graph, cut, codec, ranges, names.values(), scales)
         sent = tuple(names.get(c.sent, c.sent) for c in coded)
         head, tail = split_tflite(source, graph, cut, coded, _records(source, cut, codec, sent))
     return Split(

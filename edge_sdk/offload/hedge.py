@@ -1,4 +1,4 @@
-"""Two ways to one answer: the second begins when the first is late or has failed, and whichever ends first counts.
+"""Several ways to one answer: the next begins when one is late or has failed, and whichever ends first counts.
 
 Source: J. Dean and L. A. Barroso, "The Tail at Scale" (Communications of the ACM, 2013), hedged requests: begun after
 the 95th percentile of the usual time they cost 5 % more work and cut off the slowest answers.
@@ -6,14 +6,16 @@ the 95th percentile of the usual time they cost 5 % more work and cut off the sl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from edge_sdk.errors import EdgeError
+from edge_sdk.errors import EdgeError, EndpointResting
 from edge_sdk.wire.timeline import Timeline
 
-__all__ = ["Outcome", "hedged", "patience_ms"]
+__all__ = ["Outcome", "Way", "hedged", "patience_ms"]
 
 Result = TypeVar("Result")
 
@@ -23,13 +25,30 @@ MARGIN_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
+class Way(Generic[Result]):
+    """One way to an answer.
+
+    Attributes:
+        run: goes it; what it raises beside `EdgeError` is raised to whoever asked.
+        give_up: ends it, because its answer is no longer needed.
+        patience_s: how long it has before the next one begins beside it; infinity for ever.
+        remote: whether it leads over an endpoint.
+    """
+
+    run: Callable[[], Result]
+    give_up: Callable[[], object]
+    patience_s: float
+    remote: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome(Generic[Result]):
     """Which way the answer came.
 
     Attributes:
         remote: whether it came from the endpoint.
-        hedged: whether both ways were begun because the endpoint was late.
-        failure: why the endpoint gave none; None where it answered or was overtaken.
+        hedged: whether another way was begun beside the first because that was late.
+        failure: why an endpoint gave none; None where one answered or was overtaken.
     """
 
     result: Result
@@ -57,41 +76,53 @@ def patience_ms(usual_ms: float | None, first_ms: float, local_ms: float | None,
     return max(min(first_ms if usual_ms is None else usual_ms, latest_ms), 0.0)
 
 
-def hedged(
-    remote: Callable[[], Result],
-    local: Callable[[], Result],
-    patience_s: float,
-    timeline: Timeline,
-    give_up: Callable[[], object],
-) -> Outcome[Result]:
-    """Runs `remote`; after `patience_s`, or once it has failed, `local` too.
+def hedged(next_way: Callable[[bool], Way[Result] | None], timeline: Timeline) -> Outcome[Result]:
+    """Begins one way after the other, each when the one before it is late or has failed; the first answer counts.
 
     Args:
-        remote: the way over the endpoint; what it raises beside `EdgeError` is raised here too.
-        local: the way without it.
-        patience_s: how long `remote` has for itself.
-        timeline: lets both go on at once.
-        give_up: ends `remote`, whose answer is no longer needed.
+        next_way: which way to begin now, told whether an earlier one is still on its way; None for no other.
+        timeline: lets them go on at once.
 
     Raises:
-        EdgeError: both failed; as `local` raised it.
+        EdgeError: all failed; as the way that is not remote raised it.
     """
-    away = timeline.start(remote)
-    if timeline.first([away], patience_s) is not None:
-        try:
-            return Outcome(away.result(), remote=True, hedged=False)
-        except EdgeError as error:
-            failure = error
-        return Outcome(local(), remote=False, hedged=False, failure=failure)
-    here = timeline.start(local)
-    first = timeline.first([away, here], None)
-    if first is here and here.exception() is not None:
-        first = timeline.first([away], None)  # only the endpoint can still save this request
-    if first is away:
-        try:
-            return Outcome(away.result(), remote=True, hedged=True)
-        except EdgeError as error:
-            timeline.first([here], None)
-            return Outcome(here.result(), remote=False, hedged=True, failure=error)
-    give_up()
-    return Outcome(here.result(), remote=False, hedged=True)
+    running: dict[Future[Result], Way[Result]] = {}
+    crowded = False
+    failure: EdgeError | None = None
+    local_failure: EdgeError | None = None
+    while True:
+        way = next_way(bool(running))
+        if way is None and not running:
+            raise local_failure or failure or EndpointResting("there is no way to an answer")
+        until_s = math.inf
+        newest = None
+        if way is not None:
+            crowded = crowded or bool(running)
+            alone_here = not running and not way.remote  # then a thread of its own would only cost time
+            newest = _done(way.run) if alone_here else timeline.start(way.run)
+            running[newest] = way
+            until_s = timeline() + way.patience_s
+        while running and (newest is None or newest in running):
+            left_s = None if math.isinf(until_s) else until_s - timeline()
+            ended = timeline.first(list(running), left_s)
+            if ended is None:
+                break  # the newest is late
+            way = running.pop(ended)
+            try:
+                result = ended.result()
+            except EdgeError as error:
+                failure, local_failure = (error, local_failure) if way.remote else (failure, error)
+                continue
+            for other in running.values():
+                other.give_up()
+            return Outcome(result, way.remote, crowded, None if way.remote else failure)
+
+
+def _done(work: Callable[[], Result]) -> Future[Result]:
+    """Work that is done here and now."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(work())
+    except EdgeError as error:
+        future.set_exception(error)
+    return future

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.codec import coding_text
 from edge_sdk.graph.splitting import Split
 from edge_sdk.offload.local import LocalTail
 from edge_sdk.offload.split import SplitRunner, SplitSpec
@@ -56,7 +57,7 @@ def open_split(
         tail=tail,
         travels=split.sent,
         gives=tail_info.outputs,
-        identity=TailIdentity(source or model.fingerprint, split.cut.id, split.codec),
+        identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_text(split.codec, split.scales)),
     )
     local = LocalTail(lambda: load(split.tail, "tail"))
     return SplitRunner(spec, load(split.head, "head"), local, endpoints, deadline_ms=deadline_ms)

@@ -15,6 +15,7 @@ from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.engines.trial import require_trial
 from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.codec import Scale
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.splitting import Difference, Run, Split, check_split, split_model
 from edge_sdk.graph.view import Graph
@@ -46,6 +47,7 @@ def made_parts(
     *,
     codec: str = "none",
     samples: Sequence[Mapping[str, Any]] = (),
+    scales: Sequence[Scale] = (),
     graph: Graph | None = None,
     tolerance: float | None = None,
 ) -> Parts:
@@ -57,6 +59,7 @@ def made_parts(
         codec: how the cut's tensors travel: "none", "fp16" or "int8".
         samples: requests, input name to array; for "int8" the ranges come from them. Random numbers where there are
             none.
+        scales: for "int8" instead, of each float32 tensor in the cut's order: those of a head made elsewhere.
         graph: of the file, where it is already open.
         tolerance: largest |difference| / largest |value| of an output; None for what the format allows, and with a
             lossy codec for any that is finite.
@@ -70,11 +73,10 @@ def made_parts(
     with _loaded(model) as whole:
         check = FeedCheck(whole.inputs, whole.optional_inputs, f"{model.name}: sample")
         requests = [check(sample) for sample in samples] or [made_up_feeds(whole.inputs, whole.optional_inputs)]
-        plain = split_model(model, cut, graph=graph)
-        split = plain
+        split = split_model(model, cut, graph=graph)
         if codec != "none":
-            ranges = _ranges(plain, requests) if codec == "int8" else {}
-            split = split_model(model, cut, codec=codec, ranges=ranges, graph=graph)
+            ranges = _ranges(split, requests) if codec == "int8" and not scales else {}
+            split = split_model(model, cut, codec=codec, ranges=ranges, scales=scales, graph=graph)
             tolerance = sys.float_info.max if tolerance is None else tolerance
         with _opened(split.head, model.name) as head, _opened(split.tail, model.name) as tail:
             difference = check_split(split, _run(whole), _run(head), _run(tail), requests, tolerance=tolerance)

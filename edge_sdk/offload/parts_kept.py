@@ -17,6 +17,7 @@ from edge_sdk.engines.graph_cache import isa_key
 from edge_sdk.engines.registry import engine_versions
 from edge_sdk.errors import StorageError
 from edge_sdk.formats import ModelFile
+from edge_sdk.graph.codec import Scale, coding_text
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts import Parts, made_parts
@@ -25,7 +26,7 @@ from edge_sdk.storage import cache_folder, write_whole
 __all__ = ["kept_parts"]
 
 _log = logging.getLogger(__name__)
-_FORM = 2
+_FORM = 3
 """Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
 _HASH_BYTES = 32
 MAX_TOTAL_BYTES = 512 * 2**20
@@ -37,28 +38,29 @@ def kept_parts(
     *,
     codec: str = "none",
     samples: Sequence[Mapping[str, Any]] = (),
+    scales: Sequence[Scale] = (),
     graph: Graph | None = None,
 ) -> Parts:
     """As `made_parts`, but head and tail of an earlier call on this machine are taken where they were kept.
 
-    They are made again for another file, cut, codec, engine version, instruction set, or other samples.
+    They are made again for another file, cut, codec, engine version, instruction set, or other samples or scales.
 
     Raises:
         EdgeError: as `made_parts`.
     """
-    path = _path(model, cut, codec, samples)
+    path = _path(model, cut, coding_text(codec, scales), samples)
     kept = _read(path) if path is not None else None
     if kept is not None:
         return kept
-    made = made_parts(model, cut, codec=codec, samples=samples, graph=graph)
+    made = made_parts(model, cut, codec=codec, samples=samples, scales=scales, graph=graph)
     if path is not None:
         _keep(path, made)
     return made
 
 
-def _path(model: ModelFile, cut: Cut, codec: str, samples: Sequence[Mapping[str, Any]]) -> Path | None:
+def _path(model: ModelFile, cut: Cut, coding: str, samples: Sequence[Mapping[str, Any]]) -> Path | None:
     digest = hashlib.sha256()
-    key = (_FORM, model.fingerprint, asdict(cut), codec, sorted(engine_versions().items()), isa_key(), len(samples))
+    key = (_FORM, model.fingerprint, asdict(cut), coding, sorted(engine_versions().items()), isa_key(), len(samples))
     digest.update(msgspec.json.encode(key))
     for sample in samples:
         for name in sorted(sample):

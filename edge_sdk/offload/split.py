@@ -2,6 +2,8 @@
 
 feeds ── head ──▶ tensors of the cut ──┬──▶ endpoint ──▶ outputs       whichever ends first
                                        └──▶ local tail ─▶ outputs      (late, failed, refused: only this one)
+
+With several endpoints the next one may come before the local tail: see `edge_sdk.offload.asking`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import msgspec
 import numpy as np
 
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
-from edge_sdk.errors import EndpointError, EndpointResting, EngineError, SessionClosed
+from edge_sdk.errors import EndpointResting, EngineError, SessionClosed
 from edge_sdk.metrics import Histogram
-from edge_sdk.offload.hedge import Outcome, hedged, patience_ms
+from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
+from edge_sdk.offload.hedge import Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
 from edge_sdk.tensors import Array, TensorSpec, check_out
 from edge_sdk.wire.deadline import Deadline
@@ -32,9 +35,6 @@ from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 __all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
 
 log = logging.getLogger(__name__)
-
-MOST_AWAY = 16
-"""Requests at endpoints at once: more of them, overtaken or not, wait for something that does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         requests: all of them.
         remote: answered by an endpoint.
         local: answered by the local tail.
-        hedged: both were begun, because the endpoint was late.
+        hedged: another way was begun beside an endpoint that was late.
         resting: of `local`: no endpoint was asked, since all had failed too often or owed too many answers.
         late: answered after their deadline.
         failure: why an endpoint last gave no answer; "" where it always did.
@@ -140,7 +140,7 @@ class SplitRunner(Runner):
         if out:
             check_out(out, feeds, self.outputs, self.model)
         deadline, computed = self._begin(feeds)
-        return self._finish(feeds, computed, deadline, Transfer(), out)
+        return self._finish(feeds, computed, deadline, Transfers(), out)
 
     def run_stream(self, frames: Iterable[Mapping[str, Any]], depth: int = 2) -> Iterator[dict[str, Any]]:
         """Runs frame after frame; the head of the next one runs while those before it travel.
@@ -156,7 +156,7 @@ class SplitRunner(Runner):
         Raises:
             EngineError: as `run`.
         """
-        travelling: deque[tuple[Future[dict[str, Any]], Transfer]] = deque()
+        travelling: deque[tuple[Future[dict[str, Any]], Transfers]] = deque()
         try:
             for feeds in frames:
                 travelling.append(self._send_off(feeds))
@@ -165,8 +165,8 @@ class SplitRunner(Runner):
             while travelling:
                 yield self._next_of(travelling)
         finally:
-            for _, transfer in travelling:  # whoever reads the stream went away
-                transfer.give_up()
+            for _, transfers in travelling:  # whoever reads the stream went away
+                transfers.give_up()
 
     def figures(self) -> SplitFigures:
         """How requests went so far."""
@@ -189,12 +189,12 @@ class SplitRunner(Runner):
             raise SessionClosed(f"{self.model}: the runner was closed before the call")
         return Deadline.after(self._deadline_ms, self._timeline), self._compute_head(feeds)
 
-    def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfer]:
+    def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfers]:
         deadline, computed = self._begin(feeds)
-        transfer = Transfer()
-        return self._timeline.start(lambda: self._finish(feeds, computed, deadline, transfer)), transfer
+        transfers = Transfers()
+        return self._timeline.start(lambda: self._finish(feeds, computed, deadline, transfers)), transfers
 
-    def _next_of(self, travelling: deque[tuple[Future[dict[str, Any]], Transfer]]) -> dict[str, Any]:
+    def _next_of(self, travelling: deque[tuple[Future[dict[str, Any]], Transfers]]) -> dict[str, Any]:
         future = travelling[0][0]
         self._timeline.first([future], None)
         travelling.popleft()
@@ -205,12 +205,12 @@ class SplitRunner(Runner):
         feeds: Mapping[str, Any],
         computed: Mapping[str, Any],
         deadline: Deadline,
-        transfer: Transfer,
+        transfers: Transfers,
         out: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """From what the head computed to the outputs of the whole model."""
         cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
-        outcome = self._tail(cut, deadline, transfer)
+        outcome = self._tail(cut, deadline, transfers)
         self._count(outcome, deadline)
         outputs = {}
         for spec in self.outputs:
@@ -226,9 +226,12 @@ class SplitRunner(Runner):
             raise EngineError(f"{self.model}: the head does not give {name!r}, which the tail needs; check the split")
         return source[name]
 
-    def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer) -> Outcome[Mapping[str, Any]]:
+    def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfers: Transfers) -> Outcome[Mapping[str, Any]]:
         size_bytes = sum(array.nbytes for array in cut.values())
-        able = sorted((e for e in self.endpoints if e.breaker.admits()), key=lambda e: _cost_ms(e, size_bytes))
+        # An unknown link first, so that it becomes known.
+        able = sorted(
+            (e for e in self.endpoints if e.breaker.admits()), key=lambda e: expected_ms(e, size_bytes) or 0.0
+        )
         if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
@@ -236,55 +239,41 @@ class SplitRunner(Runner):
         if needs_ms is not None:
             # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken.
             needs_ms += 2 * (self._woken_late.percentile_ms(0.95) or 0.0)
-        wait_ms = patience_ms(able[0].link.late_ms(), self._first_patience_ms, needs_ms, deadline.left_s() * 1e3)
-        due_s = self._timeline() + wait_ms / 1e3
 
         def here() -> Mapping[str, Any]:
-            late_s = self._timeline() - due_s
+            late_s = self._timeline() - asking.due_s
             if late_s >= 0:  # before that it begins because the endpoint failed
                 self._woken_late.record(late_s * 1e3)
             return self.local(cut)
 
-        def away() -> Mapping[str, Any]:
-            try:
-                return self._away(able, cut, deadline, transfer)
-            finally:
-                self._away_now.discard(transfer)
-
-        self._away_now.add(transfer)
-        return hedged(
-            away,
+        asking = Asking(
+            able,
+            size_bytes,
+            lambda endpoint, transfer: self._ask(endpoint, cut, deadline, transfer),
             here,
-            wait_ms / 1e3,
-            self._timeline,
-            transfer.give_up,
+            needs_ms,
+            deadline,
+            self._first_patience_ms,
+            transfers,
+            self._away_now,
         )
+        return hedged(asking.next_way, self._timeline)
 
-    def _away(
-        self, able: Sequence[Endpoint], cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer
+    def _ask(
+        self, endpoint: Endpoint, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer
     ) -> Mapping[str, Any]:
-        """The answer of the first endpoint that gives one."""
-        failure: EndpointError | None = None
-        for endpoint in able:
-            try:
-                answer = endpoint.infer(
-                    self.split.tail,
-                    cut,
-                    outputs=[spec.name for spec in self.split.gives],
-                    version=self.split.version,
-                    deadline=deadline,
-                    identity=self.split.identity,
-                    expected=self.split.gives,
-                    refuse_nan=self._refuse_nan,
-                    transfer=transfer,
-                )
-                return self._as_here(answer.outputs)
-            except EndpointError as error:
-                failure = error
-                if transfer.given_up.is_set():
-                    break
-        assert failure is not None
-        raise failure
+        answer = endpoint.infer(
+            self.split.tail,
+            cut,
+            outputs=[spec.name for spec in self.split.gives],
+            version=self.split.version,
+            deadline=deadline,
+            identity=self.split.identity,
+            expected=self.split.gives,
+            refuse_nan=self._refuse_nan,
+            transfer=transfer,
+        )
+        return self._as_here(answer.outputs)
 
     def _as_here(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Strings travel as bytes; engines here give them as `str`."""
@@ -311,12 +300,6 @@ class SplitRunner(Runner):
                 self._failure = str(failure)
         if failure is not None and not resting:
             log.info("%s: answered here: %s", self.model, failure)
-
-
-def _cost_ms(endpoint: Endpoint, size_bytes: int) -> float:
-    """Order of preference: an unknown link first, so that it becomes known."""
-    estimate = endpoint.link.estimate()
-    return 0.0 if estimate is None else estimate.transfer_ms(size_bytes)
 
 
 def _handed_out(array: Any, target: Array | None) -> Any:

@@ -1,4 +1,8 @@
-"""How a tail that an endpoint makes on demand is called: `MODEL[:FINGERPRINT]@CUT[+CODEC]`."""
+"""How a tail that an endpoint makes on demand is called: `MODEL[:FINGERPRINT]@CUT[+fp16|+int8=SCALE:ZERO,…]`.
+
+The scales of int8 come from the samples that a head was made with. They stand in the name, exact to the bit, so that
+any endpoint makes the very tail that belongs to this head.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,10 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from edge_sdk.errors import InputError
+from edge_sdk.graph.codec import Scale, coding_text, read_coding
 
 __all__ = ["TailName"]
 
-_CODECS = ("none", "fp16", "int8")
 _ID = re.compile(r"[0-9a-f]{12}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _MAX_CHARS = 8192
@@ -24,19 +28,28 @@ class TailName:
     Attributes:
         model: the whole, as the endpoint calls it.
         cut: id of the cut, or names of its tensors with commas between, each quoted as in a URL.
-        codec: how the cut's tensors travel.
+        codec: how the cut's tensors travel: "none", "fp16" or "int8".
         fingerprint: of the model file that was cut, or how it begins; "" where the endpoint has just one.
+        scales: of "int8": of each float32 tensor in the cut's order.
     """
 
     model: str
     cut: str
     codec: str = "none"
     fingerprint: str = ""
+    scales: tuple[Scale, ...] = ()
 
     @classmethod
-    def of_tensors(cls, model: str, tensors: tuple[str, ...], codec: str = "none", fingerprint: str = "") -> TailName:
+    def of_tensors(
+        cls,
+        model: str,
+        tensors: tuple[str, ...],
+        codec: str = "none",
+        fingerprint: str = "",
+        scales: tuple[Scale, ...] = (),
+    ) -> TailName:
         """The tail behind these tensors: for cuts that the endpoint may not list, as those of many tensors."""
-        return cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint)
+        return cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint, scales)
 
     @classmethod
     def parse(cls, text: str) -> TailName | None:
@@ -49,19 +62,27 @@ class TailName:
         if not at:
             return None
         model, colon, fingerprint = whole.partition(":")
-        stem, _, codec = cut.rpartition("+")
-        if stem and codec in _CODECS:
+        stem, _, coding = cut.rpartition("+")
+        codec, scales = (read_coding(coding, _MAX_TENSORS) if stem else None) or ("", ())
+        if codec:
             cut = stem
-        else:
-            codec = "none"
+        misspelt = not codec and bool(stem) and coding.startswith("int8=")
         bad_print = bool(colon) and _FINGERPRINT.fullmatch(fingerprint) is None
-        if not model or not cut or bad_print or len(text) > _MAX_CHARS or cut.count(",") >= _MAX_TENSORS:
-            raise InputError(f"tail {text[:100]!r}: expected MODEL@CUT, MODEL@TENSOR,TENSOR or MODEL:FINGERPRINT@CUT")
-        return cls(model, cut, codec, fingerprint)
+        if not model or not cut or bad_print or misspelt or len(text) > _MAX_CHARS or cut.count(",") >= _MAX_TENSORS:
+            raise InputError(
+                f"tail {text[:100]!r}: expected MODEL@CUT, MODEL@TENSOR,TENSOR or MODEL:FINGERPRINT@CUT,"
+                " with +fp16 or +int8=SCALE:ZERO,… where a codec is meant"
+            )
+        return cls(model, cut, codec or "none", fingerprint, scales)
 
     def __str__(self) -> str:
         told = f":{self.fingerprint}" if self.fingerprint else ""
-        return f"{self.model}{told}@{self.cut}" + ("" if self.codec == "none" else f"+{self.codec}")
+        return f"{self.model}{told}@{self.cut}" + ("" if self.codec == "none" else f"+{self.coding}")
+
+    @property
+    def coding(self) -> str:
+        """The codec with its scales, as `TailIdentity` has it."""
+        return coding_text(self.codec, self.scales)
 
     @property
     def cut_id(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.planner.choosing import Choice, choose
@@ -30,32 +32,14 @@ __all__ = [
     "variant_of_file",
 ]
 
-_HOMES = {
-    "OBJECTIVES": "edge_sdk.planner.wish",
-    "Candidate": "edge_sdk.planner.plans",
-    "Choice": "edge_sdk.planner.choosing",
-    "Figures": "edge_sdk.planner.plans",
-    "Golden": "edge_sdk.planner.variants",
-    "Placement": "edge_sdk.planner.plans",
-    "Plan": "edge_sdk.planner.plans",
-    "Variant": "edge_sdk.planner.variants",
-    "Wish": "edge_sdk.planner.wish",
-    "choose": "edge_sdk.planner.choosing",
-    "engines_by_format": "edge_sdk.planner.planning",
-    "explain": "edge_sdk.planner.explaining",
-    "plan": "edge_sdk.planner.planning",
-    "this_device": "edge_sdk.planner.planning",
-    "variant_of_file": "edge_sdk.planner.variants",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Names come in on first use: a plan from the cache needs neither the cost model nor what measures."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "edge_sdk.planner.choosing": ("Choice", "choose"),
+        "edge_sdk.planner.explaining": ("explain",),
+        "edge_sdk.planner.planning": ("engines_by_format", "plan", "this_device"),
+        "edge_sdk.planner.plans": ("Candidate", "Figures", "Placement", "Plan"),
+        "edge_sdk.planner.variants": ("Golden", "Variant", "variant_of_file"),
+        "edge_sdk.planner.wish": ("OBJECTIVES", "Wish"),
+    },
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from edge_sdk.device.sysroot import cpu_list_text
+
 __all__ = ["SCHEMA", "Candidate", "Figures", "Placement", "Plan"]
 
 SCHEMA = 1
@@ -47,7 +49,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         threads = "default threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads != 1)}"
         if self.cpus is None:
             return f"{threads} on all CPUs"
-        return f"{threads} on {self.label} CPUs {ranges(self.cpus)}"
+        return f"{threads} on {self.label} CPUs {cpu_list_text(self.cpus)}"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,14 +134,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...] = ()
     cached: bool = False
     planning_ms: float = 0.0
-
-
-def ranges(cpus: tuple[int, ...]) -> str:
-    """CPU ids as Linux writes them: "0-3,6"."""
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and cpu == parts[-1][1] + 1:
-            parts[-1][1] = cpu
-        else:
-            parts.append([cpu, cpu])
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)

@@ -122,14 +122,23 @@ class Channel:
         self, ask: Ask[Result], left: Deadline, transfer: Transfer, setup: Setup | None, until: Deadline
     ) -> Result:
         """One try. A kept connection that the endpoint closed meanwhile costs none: a new one is taken at once."""
-        connection = self._connections.take(until)
+        connection = self._connection(left, until)
         kept = connection.used > 0
         try:
             return self._asked(connection, ask, left, transfer, setup, until)
         except Unanswered:
             if not kept or transfer.given_up.is_set():
                 raise
-        return self._asked(self._connections.take(until, fresh=True), ask, left, transfer, setup, until)
+        return self._asked(self._connection(left, until, fresh=True), ask, left, transfer, setup, until)
+
+    def _connection(self, left: Deadline, until: Deadline, fresh: bool = False) -> Connection:
+        try:
+            return self._connections.take(until, fresh)
+        except DeadlineExceeded:
+            if until is left:
+                raise
+            # It was not this request's own deadline: nobody waited for it any more.
+            raise EndpointUnreachable(f"{self._name}: cannot connect: timed out") from None
 
     def _asked(
         self,

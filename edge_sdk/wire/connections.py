@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edge_sdk.errors import EndpointUnreachable, InputError
+from edge_sdk.errors import InputError
 from edge_sdk.wire.deadline import Deadline
+from edge_sdk.wire.dialling import Dialler
 
 if TYPE_CHECKING:
     import socket
@@ -139,8 +140,8 @@ class Connections:
 
     def __init__(self, address: Address, tls: TlsFiles, connect_timeout_s: float, kept: int) -> None:
         self._address = address
-        self._context = tls.context() if address.tls else None
-        self._connect_timeout_s = connect_timeout_s
+        context = tls.context() if address.tls else None
+        self._dialler = Dialler(address.host, address.port, context, connect_timeout_s, self._connection, self.give)
         self._kept = kept
         self._lock = threading.Lock()
         self._idle: deque[Connection] = deque()
@@ -152,6 +153,7 @@ class Connections:
 
         Raises:
             EndpointUnreachable: connecting failed.
+            DeadlineExceeded: it was not done in time.
         """
         if self._process != os.getpid():  # after a fork, the other process goes on using these
             self._process, self._idle = os.getpid(), deque()
@@ -163,7 +165,7 @@ class Connections:
             if connection.raw.is_connected:
                 return connection
             connection.close()
-        return self._connect(deadline)
+        return self._dialler.dial(deadline)
 
     def give(self, connection: Connection) -> None:
         """Puts back a connection on which everything asked for was received."""
@@ -184,33 +186,5 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def _connect(self, deadline: Deadline) -> Connection:
-        from urllib3.connection import HTTPConnection, HTTPSConnection
-        from urllib3.exceptions import HTTPError
-
-        address = self._address
-        timeout_s = max(min(self._connect_timeout_s, deadline.left_s()), 0.001)
-        raw: HTTPConnection
-        if self._context is not None:
-            raw = HTTPSConnection(address.host, address.port, timeout=timeout_s, ssl_context=self._context)
-        else:
-            raw = HTTPConnection(address.host, address.port, timeout=timeout_s)
-        try:
-            raw.connect()
-        except (HTTPError, OSError, ValueError) as error:
-            raw.close()
-            raise EndpointUnreachable(f"{address.authority}: cannot connect: {_reason(error)}") from None
-        sock: socket.socket = raw.sock
-        sock.settimeout(None)  # the deadline is held by `Transfer`, which sees slow trickles too
-        return Connection(raw, sock, address.tls)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one line: urllib3 wraps it in the printed form of its own objects."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    def _connection(self, raw: HTTPConnection) -> Connection:
+        return Connection(raw, raw.sock, self._address.tls)

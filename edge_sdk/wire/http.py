@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
@@ -30,14 +31,28 @@ from edge_sdk.wire.retry import NO_RETRY, Retry
 __all__ = ["HttpEndpoint"]
 
 DEADLINE = "deadline-ms"
+BINARY = "binary_tensor_data"
+TOLD_OTHERWISE = frozenset({401, 403, 404, 405, 408, 413, 429, 503, 504})
+"""Statuses of refusals that have nothing to do with how tensors travel."""
 VERIFIED_FOR_S = 60.0
 """An endpoint may load another tail while the connection stands, and one that is not ours tells so only when asked."""
 LONGEST_REASON = 300
 LONGEST_RETRY_AFTER_S = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request as it travels; `binary` tells how its tensors do."""
+
+    binary: bool
+    headers: dict[str, str]
+    parts: Sequence[bytes | memoryview]
+    size_bytes: int
+
+
 class HttpEndpoint(Endpoint):
-    """Runs models at a server; see `Endpoint`.
+    """Runs models at a server; see `Endpoint`. Tensors travel as binary data, and as JSON to servers that have no such
+    extension.
 
     Args:
         url: `http://HOST:PORT` or `https://…`, with what stands before `/v2` if anything does.
@@ -46,7 +61,8 @@ class HttpEndpoint(Endpoint):
         connect_timeout_s: how long connecting may take, and asking for the model's metadata once connected.
         timeout_s: how long a request without a nearer deadline may take.
         connections: idle connections kept.
-        coding: content coding of requests: "", "gzip", "deflate" or "zstd"; worth it on slow links only.
+        coding: content coding of requests: "", "gzip", "deflate" or "zstd"; worth it on slow links only. With one,
+            answers may come in any of them; without, they are asked for as they are.
         limits: of an answer: sizes, depth.
         retry: tries and pauses; None for the usual.
         breaker: None for one with the usual figures.
@@ -77,9 +93,10 @@ class HttpEndpoint(Endpoint):
         self._path = address.path
         self._coding = coding
         self._limits = limits or Limits()
-        self._headers = _headers(address, token)
+        self._headers = _headers(address, token, coding)
         if coding:
             coded((), coding)  # an unknown or missing one is told now, not with the first request
+        self._binary, self._binary_known = True, False
         self._connections = Connections(address, tls or TlsFiles(), connect_timeout_s, connections)
         self._channel = Channel(
             self.name,
@@ -106,32 +123,32 @@ class HttpEndpoint(Endpoint):
     ) -> Answer:
         """See `Endpoint.infer`."""
         where = f"{self.name}: model {model!r}"
-        body = encode_request(feeds, outputs=outputs)
-        headers = {**self._headers, "Content-Type": "application/octet-stream"}
-        if body.header_length is not None:
-            headers[HEADER_LENGTH] = str(body.header_length)
-        parts: Sequence[bytes | memoryview] = body.parts
-        if self._coding:
-            parts = (coded(parts, self._coding),)
-            headers["Content-Encoding"] = self._coding
-        sent_bytes = sum(len(part) for part in parts) if self._coding else body.size
         target = f"{self._target(model, version)}/infer"
-
-        def ask(connection: Connection, left: Deadline) -> Answer:
-            began_s = time.monotonic()
-            told = _with_deadline(headers, left)
-            reply = exchange(connection, "POST", target, told, parts, self._limits.max_body_bytes, where)
-            duration_ms = (time.monotonic() - began_s) * 1e3
-            answer = self._answer(reply, sent_bytes, duration_ms, where)
-            if identity is not None:
-                identity.check(answer.parameters, where, required=False)
-            if expected is not None:
-                check_answer(answer.outputs, expected, where, refuse_nan)
-            self.link.record(answer.size_bytes, duration_ms)
-            return answer
-
         setup = None if identity is None else self._verification(model, version, identity)
-        return self._channel.ask(ask, deadline, transfer, sent_bytes, setup)
+
+        def asked(sent: _Sent) -> Answer:
+            def ask(connection: Connection, left: Deadline) -> Answer:
+                began_s = time.monotonic()
+                told = _with_deadline(sent.headers, left)
+                reply = exchange(connection, "POST", target, told, sent.parts, self._limits.max_body_bytes, where)
+                duration_ms = (time.monotonic() - began_s) * 1e3
+                answer = self._answer(reply, sent.size_bytes, duration_ms, where)
+                if identity is not None:
+                    identity.check(answer.parameters, where, required=False)
+                if expected is not None:
+                    check_answer(answer.outputs, expected, where, refuse_nan)
+                self.link.record(answer.size_bytes, duration_ms)
+                return answer
+
+            return self._channel.ask(ask, deadline, transfer, sent.size_bytes, setup)
+
+        sent = self._sent(feeds, outputs)
+        try:
+            return asked(sent)
+        except EndpointRefused as error:
+            if not (sent.binary and self._lacks_binary(error, deadline)):
+                raise
+        return asked(self._sent(feeds, outputs))
 
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`."""
@@ -189,6 +206,34 @@ class HttpEndpoint(Endpoint):
     def close(self) -> None:
         """See `Endpoint.close`."""
         self._connections.close()
+
+    def _sent(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None) -> _Sent:
+        binary = self._binary
+        body = encode_request(feeds, outputs=outputs, binary=binary)
+        headers = {**self._headers, "Content-Type": "application/octet-stream" if binary else "application/json"}
+        if body.header_length is not None:
+            headers[HEADER_LENGTH] = str(body.header_length)
+        if not self._coding:
+            return _Sent(binary, headers, body.parts, body.size)
+        content = coded(body.parts, self._coding)
+        return _Sent(binary, {**headers, "Content-Encoding": self._coding}, (content,), len(content))
+
+    def _lacks_binary(self, error: EndpointRefused, deadline: Deadline) -> bool:
+        """Whether a request was refused because tensors came as binary data, an extension that not all servers have.
+
+        Only a server that lists its extensions without this one is taken at its word, and asked in JSON from then on.
+        """
+        if not self._binary_known and error.status not in TOLD_OTHERWISE:
+            try:
+                body = self._channel.ask(lambda on, left: self._get(on, f"{self._path}/v2", left, self.name), deadline)
+                told = read_document(body).get("extensions")
+            except EndpointRefused:
+                told = None
+            except (EndpointError, DeadlineExceeded):
+                return False
+            self._binary_known = True
+            self._binary = not isinstance(told, list) or BINARY in told
+        return not self._binary
 
     def _target(self, model: str, version: str) -> str:
         target = f"{self._path}/v2/models/{quote(model, safe='')}"
@@ -252,8 +297,10 @@ class HttpEndpoint(Endpoint):
         return Answer(read.outputs, read.model_version or "", read.parameters or {}, size_bytes, duration_ms)
 
 
-def _headers(address: Address, token: str | None) -> dict[str, str]:
-    headers = {"Host": address.authority, "Accept-Encoding": ", ".join(known_codings()), "User-Agent": "edge-sdk"}
+def _headers(address: Address, token: str | None, coding: str) -> dict[str, str]:
+    # Servers compress for whoever accepts it, and compressing tensors takes longer than most links save.
+    accepted = ", ".join(known_codings()) if coding else "identity"
+    headers = {"Host": address.authority, "Accept-Encoding": accepted, "User-Agent": "edge-sdk"}
     if token is not None:
         if not token or any(ord(c) <= 32 or ord(c) >= 127 for c in token):
             raise InputError("the token is empty or holds spaces, control or non-ASCII characters")

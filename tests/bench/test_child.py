@@ -118,4 +118,4 @@ def test_bare_engines_are_loaded_without_what_they_do_not_need(add: Path) -> Non
         "print([m for m in sys.modules if m.startswith(('edge_sdk.', 'msgspec'))])"
     )
     shown = subprocess.run([sys.executable, "-c", code, str(add)], check=True, capture_output=True, text=True)
-    assert shown.stdout.strip() == "['edge_sdk.bench', 'edge_sdk.bench.bare']"
+    assert shown.stdout.strip() == "['edge_sdk.exports', 'edge_sdk.bench', 'edge_sdk.bench.bare']"

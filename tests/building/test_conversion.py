@@ -25,10 +25,7 @@ TORCH_PYTHON = os.environ.get("EDGE_SDK_TEST_TORCH_PYTHON", "")
 """A Python with torch and onnxscript, for the slow test of the real thing."""
 
 
-@pytest.fixture(autouse=True)
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of these tests need no trial in a child process first."""
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 @pytest.fixture

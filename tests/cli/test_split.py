@@ -11,8 +11,10 @@ import pytest
 from edge_sdk import bundle
 from edge_sdk.bundle import Variant
 from edge_sdk.cli import main
+from edge_sdk.errors import ModelError
 from edge_sdk.formats import open_model
 from edge_sdk.graph.codec import read_record
+from edge_sdk.offload import parts, parts_kept
 from edge_sdk.signature import LogicalTensor, Signature
 from tests import models
 
@@ -63,6 +65,25 @@ def test_head_and_tail_are_written_and_compared(model: str, tmp_path: Path, caps
     record = read_record(open_model(tmp_path / "out" / "fork.tail.onnx"))
     assert record is not None and record.tensors == ("b", "c")
     assert (tmp_path / "out" / "fork.head.onnx").is_file()
+
+
+def test_head_and_tail_of_an_earlier_call_are_taken_unless_there_is_data_to_compare_on(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["split", model, "--at", "a", "--codec", "fp16", "--json"]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+
+    def made_again(*_: object, **__: object) -> None:
+        raise ModelError("made again")
+
+    monkeypatch.setattr(parts_kept, "made_parts", made_again)
+    assert main(command) == 0
+    assert capsys.readouterr().out == first
+    monkeypatch.setattr(parts, "made_parts", made_again)
+    np.savez(tmp_path / "one.npz", x=np.full((1, 4), 3.0, np.float32))
+    assert main([*command, "--data", str(tmp_path / "one.npz")]) == 1
+    assert "made again" in capsys.readouterr().err
 
 
 def test_a_cut_goes_by_its_id_too(model: str, capsys: Capture) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from edge_sdk import bundle
 from edge_sdk.bundle import Variant
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.codec import Scale
 from edge_sdk.graph.cuts import Cut, cuts_of
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.splitting import split_model
@@ -117,7 +119,9 @@ def test_a_cut_may_be_named_by_its_tensors(device: HttpEndpoint, model: ModelFil
         ("mlp@", "expected MODEL@CUT"),
         ("mlp:xyz@0123456789ab", "expected MODEL@CUT"),
         ("mlp:00000000@0123456789ab", "no file with fingerprint"),
-        ("mlp@0123456789ab+int8", "made together"),
+        ("mlp@0123456789ab+int8", "int8 needs the scales of its head"),
+        ("mlp@0123456789ab+int8=", "expected MODEL@CUT"),
+        ("mlp@0123456789ab+int8=3f800000:256", "expected MODEL@CUT"),
         ("nobody@0123456789ab", "model 'nobody' is not here"),
     ],
 )
@@ -126,6 +130,19 @@ def test_what_cannot_be_made_is_told_with_404(server: Endpoint, name: str, reaso
         reply = server.ask("GET", f"/v2/models/{name}")
         assert (reply.status, reason in reply.json()["error"]) == (404, True), reply
     assert server.infer(name, feeds_of(0)).status == 404
+
+
+def test_scales_that_are_not_of_the_cut_are_told_with_400(server: Endpoint, model: ModelFile) -> None:
+    name = TailName("mlp", cuts(model)[0].id, "int8", scales=(Scale(1.0, 0), Scale(1.0, 0)))
+    reply = server.ask("GET", f"/v2/models/{quote(str(name), safe='')}")
+    assert (reply.status, "2 scales are given" in reply.json()["error"]) == (400, True), reply
+
+
+@pytest.mark.parametrize("scale", [Scale(2.0**-149, 0), Scale(float.fromhex("0x1.fffffep127"), 255)])
+def test_scales_at_the_ends_of_what_is_allowed_do_no_harm(server: Endpoint, model: ModelFile, scale: Scale) -> None:
+    name = TailName("mlp", cuts(model)[0].id, "int8", scales=(scale,))
+    assert server.ask("GET", f"/v2/models/{quote(str(name), safe='')}").status in (200, 400)
+    assert server.ask("GET", "/v2/health/ready").status == 200
 
 
 def test_of_a_bundle_the_fingerprint_chooses_the_variant(start: Start, tmp_path: Path) -> None:

@@ -24,10 +24,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture(autouse=True)
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of these tests need no trial in a child process first."""
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 @pytest.fixture

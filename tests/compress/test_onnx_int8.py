@@ -22,11 +22,7 @@ from edge_sdk.compress.onnx_sensitivity import local_errors
 from edge_sdk.errors import CompressionError
 from tests.compress.networks import Net, answers, apart, pictures, small_classifier, written
 
-
-@pytest.fixture(autouse=True)
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of these tests need no trial in a child process first."""
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 def ops(model: Any) -> list[str]:

@@ -135,8 +135,8 @@ def test_few_samples_do_not_make_a_layer_look_low_rank() -> None:
     assert apart(model, smaller, feeds) == 0.0
 
 
-def test_the_guard_chooses_the_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+@pytest.mark.usefixtures("untried")
+def test_the_guard_chooses_the_rank(tmp_path: Path) -> None:
     model, feeds = dense(rank=12)
     data = Data("noise", feeds)
     guard = Guard(written(model, tmp_path / "source.onnx"), data, 0.3)

@@ -21,10 +21,7 @@ from tests import models
 pytest.importorskip("ai_edge_quantizer")
 
 
-@pytest.fixture(autouse=True)
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of these tests need no trial in a child process first."""
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 def fully_connected(inputs: int = 64, hidden: int = 128, old: bool = False) -> bytes:

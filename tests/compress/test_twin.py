@@ -21,10 +21,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
 
 
-@pytest.fixture(autouse=True)
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of these tests need no trial in a child process first."""
-    monkeypatch.setattr("edge_sdk.engines.trial.require_trial", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.device import Device, probe
 from edge_sdk.device.cpuinfo import parse_cpuinfo
-from edge_sdk.device.sysroot import MAX_CPUS, Sysroot, parse_cpu_list, parse_cpu_mask
+from edge_sdk.device.sysroot import MAX_CPUS, Sysroot, cpu_list_text, parse_cpu_list, parse_cpu_mask
 from edge_sdk.errors import DeviceError
 
 CPU = "sys/devices/system/cpu"
@@ -40,6 +40,16 @@ CPU = "sys/devices/system/cpu"
 )
 def test_cpu_lists(text: str, cpus: set[int] | None) -> None:
     assert parse_cpu_list(text) == cpus
+
+
+@given(st.sets(st.integers(0, MAX_CPUS - 1), max_size=20))
+@settings(max_examples=100)
+def test_what_is_written_of_cpus_reads_back(cpus: set[int]) -> None:
+    assert parse_cpu_list(cpu_list_text(cpus)) == cpus
+
+
+def test_neighbouring_cpus_are_written_as_a_range() -> None:
+    assert cpu_list_text((8, 0, 1, 2, 5, 7)) == "0-2,5,7-8"
 
 
 def test_cpu_masks() -> None:

@@ -16,7 +16,7 @@ from edge_sdk.offload import LocalTail, SplitRunner
 from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.endpoint import Endpoint
 from edge_sdk.wire.simulated import SimulatedEndpoint, SimulatedLink, SimulatedTimeline
-from tests.offload.splits import IDENTITY, SPLIT, answer_of, feeds_of, head, simulated_split, tail
+from tests.offload.splits import IDENTITY, SPLIT, Timed, answer_of, feeds_of, head, simulated_split, tail
 
 
 def endpoint_of(timeline: SimulatedTimeline, model: Any = tail, **options: Any) -> SimulatedEndpoint:
@@ -265,6 +265,104 @@ class TestHedging:
         runner = SplitRunner(SPLIT, head, LocalTail(lambda: broken), [endpoint], timeline=timeline)
         with pytest.raises(EngineError, match="out of order"):
             runner.run(feeds_of(1))
+
+
+class Variable:
+    """A tail that takes as long as it is told, in simulated milliseconds."""
+
+    def __init__(self, timeline: SimulatedTimeline, ms: float) -> None:
+        self.timeline, self.ms = timeline, ms
+
+    def __call__(self, feeds: Any) -> Any:
+        self.timeline.sleep(self.ms / 1e3)
+        return tail(feeds)
+
+
+class TestSeveralEndpoints:
+    """A near endpoint that falls silent, and another one."""
+
+    def make(
+        self, other_ms: float, local_ms: float = 30.0, deadline_ms: float | None = None
+    ) -> tuple[SplitRunner, Timed, list[SimulatedEndpoint], SimulatedTimeline]:
+        timeline = SimulatedTimeline()
+        models = Variable(timeline, 5.0), Variable(timeline, other_ms)
+        endpoints = [endpoint_of(timeline, model) for model in models]
+        runner, local = simulated_split(timeline, list(endpoints), local_ms=local_ms, deadline_ms=deadline_ms)
+        ask(runner, 20)
+        assert endpoints[1].requests == 1, "it was asked once, to know it"
+        models[0].ms = 10_000.0
+        return runner, local, endpoints, timeline
+
+    def test_one_that_is_usually_faster_than_the_local_tail_is_asked_before_it(self) -> None:
+        runner, local, endpoints, timeline = self.make(other_ms=10.0)
+        began_s = timeline()
+        ask(runner, 1)
+        assert timeline() - began_s == pytest.approx(0.005 + 0.010), "patience with the first, then the other's answer"
+        assert local.calls == [] and endpoints[1].requests == 2
+        assert (runner.figures().remote, runner.figures().hedged) == (21, 1)
+
+    def test_one_that_is_slower_than_the_local_tail_is_not(self) -> None:
+        runner, local, endpoints, timeline = self.make(other_ms=40.0)
+        began_s = timeline()
+        ask(runner, 1)
+        assert timeline() - began_s == pytest.approx(0.005 + 0.030)
+        assert len(local.calls) == 1 and endpoints[1].requests == 1
+
+    def test_when_both_are_silent_the_local_tail_still_begins_in_time(self) -> None:
+        runner, local, endpoints, timeline = self.make(other_ms=10.0, deadline_ms=60)
+        endpoints[1].models[SPLIT.tail] = Variable(timeline, 10_000.0)
+        began_s = timeline()
+        ask(runner, 1)
+        assert endpoints[1].requests == 2
+        assert timeline() - began_s == pytest.approx(0.005 + 0.010 + 0.030)
+        assert len(local.calls) == 1 and runner.figures().late == 0
+
+    def test_one_that_gave_up_by_itself_is_followed_by_the_other(self) -> None:
+        timeline = SimulatedTimeline()
+        silent = endpoint_of(timeline, link=SimulatedLink(outages=((0.0, math.inf),)), timeout_s=0.1)
+        runner, local = simulated_split(timeline, [silent, endpoint_of(timeline)])
+        ask(runner, 1)
+        assert runner.figures().remote == 1 and local.calls == []
+
+    def test_where_the_local_tail_is_broken_the_other_answers_while_the_first_is_silent(self) -> None:
+        timeline = SimulatedTimeline()
+
+        def broken(feeds: Any) -> Any:
+            raise EngineError("out of order")
+
+        silent = endpoint_of(timeline, link=SimulatedLink(outages=((0.0, math.inf),)))
+        far = endpoint_of(timeline, Variable(timeline, 2_000.0))
+        local = LocalTail(lambda: broken, expected_ms=1.0, timeline=timeline)
+        runner = SplitRunner(SPLIT, head, local, [silent, far], first_patience_ms=10, timeline=timeline)
+        ask(runner, 1)
+        assert timeline() == pytest.approx(0.010 + 2.0)
+        assert runner.figures().remote == 1
+
+    @given(
+        delays_ms=st.lists(st.floats(0, 200), min_size=2, max_size=4),
+        loss=st.floats(0, 0.3),
+        outage_s=st.floats(0, 5),
+        deadline_ms=st.floats(40, 400),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40)
+    def test_over_any_links_every_answer_is_right_and_in_time_if_the_device_alone_could_be(
+        self, delays_ms: list[float], loss: float, outage_s: float, deadline_ms: float, seed: int
+    ) -> None:
+        timeline = SimulatedTimeline()
+        links = [
+            SimulatedLink(delay_ms=ms, jitter_ms=ms, loss=loss, seed=seed + n, outages=((0.5 * n, 0.5 * n + outage_s),))
+            for n, ms in enumerate(delays_ms)
+        ]
+        endpoints: list[Endpoint] = [endpoint_of(timeline, link=link) for link in links]
+        runner, _ = simulated_split(timeline, endpoints, local_ms=25, deadline_ms=deadline_ms)
+        for number in range(30):
+            began_s = timeline()
+            ask(runner, 1, number)
+            assert timeline() - began_s <= deadline_ms / 1e3 + 1e-9
+            timeline.sleep(0.05)
+        figures = runner.figures()
+        assert (figures.requests, figures.late, figures.remote + figures.local) == (30, 0, 30)
 
 
 class TestStreams:

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 
 from edge_sdk.engines import LoadOptions, PlacementReport, Runner
+from edge_sdk.engines.simulated import SimulatedClock as Clock
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Candidate, Figures, Placement
 from edge_sdk.planner.tournament import Tournament
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Timed(Runner):
@@ -28,7 +21,7 @@ class Timed(Runner):
         self.engine, self.model, self.options, self.queue = "e", "m", LoadOptions(), Histogram()
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        self._clock.now += self._ms / 1e3
+        self._clock.sleep(self._ms / 1e3)
         return {}
 
     def placement(self) -> PlacementReport:

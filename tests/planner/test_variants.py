@@ -10,6 +10,7 @@ import pytest
 
 from edge_sdk.device.facts import Accelerator, Cluster, Device
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
+from edge_sdk.engines.simulated import SimulatedClock as Clock
 from edge_sdk.errors import DamagedModel, EngineError, InputError
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.metrics import Histogram
@@ -21,14 +22,6 @@ models = pytest.importorskip("tests.models")
 CLUSTER = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
 MACHINE = Device(name="board", arch="aarch64", bits=64, clusters=(CLUSTER,), usable_cpus=(0, 1), fingerprint="f")
 X = np.ones(1, np.float32)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench(Engine):
@@ -58,7 +51,7 @@ class BenchRunner(Runner):
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         speed = 4.0 if self.options.accelerator == "npu" else 1.0
-        self._by.clock.now += self._by.ms[self.model] / speed * (1.5 if self.options.threads == 1 else 1.0) / 1e3
+        self._by.clock.sleep(self._by.ms[self.model] / speed * (1.5 if self.options.threads == 1 else 1.0) / 1e3)
         return {"x": np.full(1, self._by.answers.get(self.model, 0.0), np.float32)}
 
     def placement(self) -> PlacementReport:

@@ -46,6 +46,9 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     tls = ("--tls-cert", "server.pem", "--tls-key", "server.key", "--client-ca", "ca.pem", "--token-file", "token")
     arguments = [word if word.startswith("--") else str(folder / word) for word in tls]
     endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), *arguments)
+    with edge_sdk.load(folder / "mlp.onnx", plan_budget_s=0, endpoints=[address(endpoint, folder)]) as session:
+        while not (figures := session.split_figures()) or not figures.remote:  # until the tail is made
+            session.run(X)
     yield endpoint
     endpoint.process.kill()
     endpoint.process.wait()

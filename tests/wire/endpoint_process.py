@@ -101,6 +101,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/seen":
             self.answer(json.dumps({"count": Handler.count, "headers": Handler.last}).encode())
+        elif self.path == "/v2":
+            extensions = [] if Handler.mode in ("json", "json-broken") else ["binary_tensor_data"]
+            self.answer(json.dumps({"name": "p", "version": "1", "extensions": extensions}).encode())
         elif self.path.endswith("ready"):
             self.answer(b"{}", status=503 if Handler.mode == "busy" else 200)
         elif Handler.mode == "unknown":
@@ -117,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readinto(body)
         Handler.count += 1
         Handler.last = dict(self.headers.items())
+        if Handler.mode.startswith("json") and (HEADER_LENGTH in self.headers or Handler.mode == "json-broken"):
+            self.answer(b"Internal Server Error", status=500)
+            return
         coding = self.headers.get("Content-Encoding")
         content = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(coding or "", bytes)(bytes(body))
         length = self.headers.get(HEADER_LENGTH)
@@ -136,6 +142,9 @@ class Handler(BaseHTTPRequestHandler):
         elif mode == "reloaded":
             parameters = {**IDENTITY, "edge_bundle": "sha256:old"}
         made = encode_response("m", "1", outputs, parameters=parameters)
+        if mode == "json":
+            self.answer(encode_response("m", "1", outputs, binary=False).joined())
+            return
         self.misbehave(mode, made.joined(), made.header_length or 0)
 
     def misbehave(self, mode: str, body: bytes, header_length: int) -> None:

@@ -6,6 +6,8 @@ import random
 import socket
 import threading
 
+from tests.wire.packet_loss import drop_packets
+
 PIECE_BYTES = 1 << 14
 
 
@@ -16,7 +18,7 @@ class FaultProxy:
         port: where it listens.
         url: of an endpoint behind it.
         pause_s: waited before each piece of up to 16 KB is passed on: a slow link.
-        lost_share: share of pieces that wait for `resend_s`, as lost packets do.
+        lost_share: share of pieces that wait for `resend_s`, as lost packets do; for real ones see `drop_packets`.
         truncate_at: a connection ends after so many bytes from the endpoint; None for never.
         garble_at: the byte at this place of what the endpoint sends on a connection is inverted; None for none.
     """
@@ -27,6 +29,7 @@ class FaultProxy:
         self.resend_s = 0.02
         self.truncate_at: int | None = None
         self.garble_at: int | None = None
+        self._dropped_share = 0.0
         self._passes = threading.Event()
         self._passes.set()
         self._refuses = False
@@ -48,8 +51,13 @@ class FaultProxy:
         """Nothing passes, nothing ends: the cable is out."""
         self._passes.clear()
 
+    def drop_packets(self, share: float) -> None:
+        """From now on this share of the packets of new connections is really lost, in both directions, for good."""
+        self._dropped_share = share
+        drop_packets(self._listener, share)
+
     def restore(self) -> None:
-        """All is well again, for new connections."""
+        """All is well again, for new connections; lost packets stay lost."""
         self.pause_s = self.lost_share = 0.0
         self.truncate_at = self.garble_at = None
         self._refuses = False
@@ -71,6 +79,8 @@ class FaultProxy:
                     client.close()
                     continue
                 server = socket.create_connection(self._target)
+                if self._dropped_share:
+                    drop_packets(server, self._dropped_share)
             except OSError:
                 continue
             with self._lock:

@@ -55,6 +55,40 @@ def proxy(server: EndpointProcess) -> Iterator[FaultProxy]:
     between.close()
 
 
+class TestWithoutBinaryData:
+    """A server may list its extensions without the one for binary data: then tensors travel as JSON."""
+
+    def test_tensors_travel_as_json(self, server: EndpointProcess, endpoint: HttpEndpoint) -> None:
+        server.mode("json")
+        for _ in range(3):
+            np.testing.assert_array_equal(endpoint.infer("m", {"h": H}, expected=EXPECTED).outputs["y"], H * 3)
+        seen = server.seen()
+        assert seen["count"] == 4  # the server was tried with binary data once
+        assert seen["headers"]["Content-Type"] == "application/json"
+
+    def test_whatever_json_cannot_tell_is_refused_here(self, server: EndpointProcess, endpoint: HttpEndpoint) -> None:
+        server.mode("json")
+        with pytest.raises(WireError, match="NaN"):
+            endpoint.infer("m", {"h": np.full_like(H, np.nan)})
+
+    def test_other_trouble_stays_what_it_is(self, server: EndpointProcess, endpoint: HttpEndpoint) -> None:
+        server.mode("json-broken")
+        with pytest.raises(EndpointRefused, match="500"):
+            endpoint.infer("m", {"h": H})
+
+    def test_a_server_that_has_it_is_asked_once_and_kept_to_it(
+        self, server: EndpointProcess, endpoint: HttpEndpoint
+    ) -> None:
+        server.mode("500")
+        for _ in range(2):
+            with pytest.raises(EndpointRefused, match="a bug"):
+                endpoint.infer("m", {"h": H})
+        assert server.seen()["count"] == 2
+        server.mode("well")
+        endpoint.infer("m", {"h": H})
+        assert HEADER_LENGTH in server.seen()["headers"]
+
+
 class TestWhileAllIsWell:
     def test_arrays_go_and_come(self, endpoint: HttpEndpoint) -> None:
         answer = endpoint.infer("m", {"h": H}, expected=EXPECTED)
@@ -133,6 +167,14 @@ class TestWhileAllIsWell:
         headers = server.seen()["headers"]
         assert headers["Content-Encoding"] == coding
         assert int(headers["Content-Length"]) < 1000
+
+    def test_answers_are_asked_for_as_they_are_unless_requests_are_compressed(
+        self, server: EndpointProcess, endpoint: HttpEndpoint
+    ) -> None:
+        endpoint.infer("m", {"h": H})
+        assert server.seen()["headers"]["Accept-Encoding"] == "identity"
+        HttpEndpoint(server.url, coding="gzip").infer("m", {"h": H})
+        assert "gzip" in server.seen()["headers"]["Accept-Encoding"]
 
     @pytest.mark.parametrize("mode", ["gzip", "chunked"])
     def test_answers_may_come_compressed_or_in_chunks(

@@ -1,0 +1,65 @@
+"""Requests as a model file itself takes them, from requests as a session takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.tensors import FeedCheck, Feeds
+
+__all__ = ["inner_feeds"]
+
+
+def inner_feeds(
+    runner: Runner, wrap: Callable[[Runner], Runner], requests: Iterable[Feeds], where: str
+) -> list[dict[str, Any]]:
+    """What reaches a runner when requests go through all that wraps it: mapping, quantising, carried state.
+
+    Args:
+        runner: of the model file; closed afterwards.
+        wrap: puts what wraps it around it.
+        requests: as the outermost runner takes them.
+        where: what messages call a request.
+
+    Raises:
+        InputError: a request does not fit.
+        EngineError: the model failed on one.
+    """
+    recorder = _Recorder(runner)
+    with closing(wrap(recorder)) as outer:
+        check = FeedCheck(outer.inputs, outer.optional_inputs, where)
+        for request in requests:
+            outer.run(check(request))
+    return recorder.seen
+
+
+class _Recorder(Runner):
+    """Runs what it wraps, and keeps copies of the feeds."""
+
+    def __init__(self, inner: Runner) -> None:
+        self.inner: Runner = inner
+        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
+        self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
+        self.notes, self.queue = inner.notes, inner.queue
+        self.seen: list[dict[str, Any]] = []
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `Runner.run`."""
+        self.seen.append({name: np.array(value) for name, value in feeds.items()})
+        return self.inner.run(feeds, out)
+
+    def reset_state(self) -> None:
+        """See `Runner.reset_state`."""
+        self.inner.reset_state()
+
+    def placement(self) -> PlacementReport:
+        """See `Runner.placement`."""
+        return self.inner.placement()
+
+    def close(self) -> None:
+        """Closes the runner behind it."""
+        self.inner.close()
