@@ -1,6 +1,7 @@
 """What a folder of models holds: plain models in Triton's layout, and bundles.
 
     REPOSITORY/NAME/1/model.onnx    a version of a plain model (also model.tflite, or model.edge for a bundle)
+    REPOSITORY/NAME/config.pbtxt    Triton's configuration of it, if any
     REPOSITORY/NAME.edge            a bundle, as one file or a folder: version 1
     REPOSITORY/NAME/manifest.json   the same, as a folder without the suffix
 
@@ -14,6 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_offload.triton_config import CONFIG
 from edge_sdk.errors import UnreadableInput
 
 __all__ = ["ModelFiles", "is_name", "listed"]
@@ -30,7 +32,7 @@ class ModelFiles:
 
     Attributes:
         platform: "onnxruntime_onnx", "litert_tflite" or "edge_bundle".
-        stamp: changes when the file does.
+        stamp: changes when the file does, or the configuration beside it.
     """
 
     name: str
@@ -80,12 +82,13 @@ def _versions(name: str, entry: Path) -> dict[int, ModelFiles]:
     except OSError:
         return {}
     versions = {}
+    config = _stamp(entry / CONFIG) or ()
     for number in numbers:
         for file, platform in _FILES.items():
             path = entry / str(number) / file
             content = path / "manifest.json" if path.is_dir() else path
             if (stamp := _stamp(content)) is not None:
-                versions[number] = ModelFiles(name, number, path, platform, stamp)
+                versions[number] = ModelFiles(name, number, path, platform, stamp + config)
                 break
     return versions
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 from cloud_offload.refusals import Refusal, unknown_model
@@ -13,7 +14,8 @@ from cloud_offload.repository import ModelFiles, listed
 from cloud_offload.serving import Serving, load_serving
 from cloud_offload.settings import ServeSettings
 from cloud_offload.tails import Tails
-from edge_sdk.errors import EdgeError, InputError
+from cloud_offload.triton_config import read_config
+from edge_sdk.errors import EdgeError, InputError, UnreadableInput
 from edge_sdk.offload.tail_names import TailName
 
 __all__ = ["Store"]
@@ -128,8 +130,19 @@ class Store:
             _LOG.info("unloaded", extra={"fields": {"model": name}})
 
     async def _bring_in_line(self, name: str, found: dict[int, ModelFiles], again: bool) -> list[str]:
-        wanted = self._settings.policy.choose(tuple(found))
         loop = asyncio.get_running_loop()
+        try:
+            config = await loop.run_in_executor(self._loader, read_config, self._settings.repository / name)
+        except UnreadableInput as error:
+            failed = {(name, number): (files.stamp, str(error)) for number, files in found.items()}
+            if not failed.items() <= self._failed.items():  # told once, not each time the folder is looked at
+                _LOG.error("load failed", extra={"fields": {"model": name, "error": str(error)}})
+            self._failed |= failed
+            return [f"model {name!r} cannot be loaded: {error}"]
+        settings = self._settings
+        if config.max_batch is not None:
+            settings = replace(settings, max_batch=min(settings.max_batch, config.max_batch))
+        wanted = (config.policy or settings.policy).choose(tuple(found))
         failures = []
         for number in wanted:
             files, old = found[number], self._loaded.get(name, {}).get(number)
@@ -139,7 +152,7 @@ class Store:
             if failure is not None and failure[0] == files.stamp and not again:
                 continue
             try:
-                new = await loop.run_in_executor(self._loader, self._load, files, self._settings)
+                new = await loop.run_in_executor(self._loader, self._load, files, settings)
             except (EdgeError, OSError) as error:
                 self._failed[name, number] = (files.stamp, str(error))
                 failures.append(f"version {number} of model {name!r} cannot be loaded: {error}")

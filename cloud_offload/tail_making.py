@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from cloud_offload.refusals import Refusal
 from cloud_offload.repository import ModelFiles
 from cloud_offload.serving import Serving, serving_of
 from cloud_offload.settings import ServeSettings
+from edge_sdk.engines.base import LoadOptions
+from edge_sdk.engines.registry import engines_for
+from edge_sdk.engines.trial import require_trial
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, single_cuts
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts_kept import kept_parts
+from edge_sdk.offload.sampling import inner_feeds
 from edge_sdk.offload.tail_names import TailName
 from edge_sdk.wire.endpoint import TailIdentity
 
+if TYPE_CHECKING:
+    from edge_sdk.bundle import Cut as KeptCut
+    from edge_sdk.planner import Variant
+
 __all__ = ["load_tail"]
+
+_MOST_GOLDEN = 8
 
 
 def load_tail(files: ModelFiles, name: TailName, settings: ServeSettings) -> Serving:
@@ -37,10 +49,11 @@ def load_tail(files: ModelFiles, name: TailName, settings: ServeSettings) -> Ser
     if name.codec == "int8" and not name.scales:
         # They come from samples: those of a head made elsewhere would be others, and the answers wrong.
         raise Refusal(404, f"tail {str(name)[:200]!r}: int8 needs the scales of its head, as in +int8=SCALE:ZERO,…")
-    with _whole(files, name) as model:
+    with _whole(files, name) as (model, variant):
         graph = open_graph(model)
-        cut = _cut(graph, name)
-        made = kept_parts(model, cut, codec=name.codec, scales=name.scales, graph=graph)
+        cut = _cut(graph, name, () if variant is None else variant.cuts)
+        samples = () if variant is None else _golden_feeds(model, variant)
+        made = kept_parts(model, cut, codec=name.codec, scales=name.scales, samples=samples, graph=graph)
         identity = TailIdentity(model.fingerprint, cut.id, name.coding)
     platform = "onnxruntime_onnx" if cut.format == "onnx" else "litert_tflite"
     of_tail = replace(files, name=str(name), platform=platform)
@@ -48,26 +61,41 @@ def load_tail(files: ModelFiles, name: TailName, settings: ServeSettings) -> Ser
 
 
 @contextmanager
-def _whole(files: ModelFiles, name: TailName) -> Iterator[ModelFile]:
+def _whole(files: ModelFiles, name: TailName) -> Iterator[tuple[ModelFile, Variant | None]]:
     """The model file that is to be cut: of a bundle the one with the fingerprint, or the first where none is told."""
     with ExitStack() as stack:
+        models: Iterator[tuple[ModelFile, Variant | None]]
         if files.platform == "edge_bundle":
             from edge_sdk import bundle
+            from edge_sdk.planner.bundled import variants_of_bundle
 
             opened = stack.enter_context(bundle.open(files.path))
-            models = (stack.enter_context(opened.open_variant(variant.name)) for variant in opened.variants)
+            models = ((stack.enter_context(v.file()), v) for v in variants_of_bundle(opened))
         else:
-            models = (stack.enter_context(open_model(path)) for path in (files.path,))
-        found = next((m for m in models if m.fingerprint.startswith(name.fingerprint)), None)
+            models = ((stack.enter_context(open_model(path)), None) for path in (files.path,))
+        found = next(((m, v) for m, v in models if m.fingerprint.startswith(name.fingerprint)), None)
         if found is None:
             told = f"no file with fingerprint {name.fingerprint[:12]}…" if name.fingerprint else "no model file"
             raise Refusal(404, f"model {files.name!r} has {told}; deploy the one that the device has")
         yield found
 
 
-def _cut(graph: Graph, name: TailName) -> Cut:
-    """The cut that is named, first looked for where there is least to list."""
+def _golden_feeds(model: ModelFile, variant: Variant) -> list[dict[str, Any]]:
+    """The bundle's golden requests as the variant's own file takes them: what is compared on tells more than noise."""
+    requests = [golden.feeds for golden in itertools.islice(variant.golden(), _MOST_GOLDEN)]
+    if not requests:
+        return []
+    engine, options = engines_for(model.format)[0], LoadOptions(spin=False, cache=False)
+    if engine.native:
+        require_trial(model, engine, options)
+    return inner_feeds(engine.load(model, options), variant.wrap, requests, f"{model.name}: golden request")
+
+
+def _cut(graph: Graph, name: TailName, kept: Sequence[KeptCut]) -> Cut:
+    """The cut that is named, first looked for where there is least to list: among those that the bundle keeps."""
     if name.cut_id:
+        if (known := next((cut for cut in kept if cut.id == name.cut_id), None)) is not None:
+            return cut_at(graph, known.tensors, nearest=False, where=f"model {name.model!r}")
         for cuts in (single_cuts, cuts_of):
             for cut in cuts(graph):
                 if cut.id == name.cut_id:

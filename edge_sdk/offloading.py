@@ -13,6 +13,7 @@ import msgspec
 from edge_sdk.errors import InputError, ModelError
 
 if TYPE_CHECKING:
+    from edge_sdk.bundle import Cut as KeptCut
     from edge_sdk.engines.base import Engine, LoadOptions, Runner
     from edge_sdk.graph.cuts import Cut
     from edge_sdk.graph.view import Graph
@@ -130,7 +131,7 @@ def split_runner(
 
     file = variant.file()
     graph = variant.graph() or open_graph(file)  # which says why there is none
-    cut = _cut(graph, offload.cut, name)
+    cut = _cut(graph, offload.cut, name, variant.cuts)
     floats = any(graph.tensors[tensor].dtype == "float32" for tensor in cut.tensors)
     codec = offload.codec if floats else "none"
     samples: list[dict[str, Any]] = []
@@ -178,19 +179,23 @@ def figures_of(runner: Runner) -> SplitFigures:
     return runner.figures()
 
 
-def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str) -> Cut:
+def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str, kept: Sequence[KeptCut] = ()) -> Cut:
+    """The cut that is wanted; `kept` are those that the bundle lists, so that they need not be found anew."""
     from edge_sdk.graph.cuts import cut_at, cuts_of
     from edge_sdk.graph.cuts_pareto import pareto_cuts
 
     if wanted is None:
-        able = [cut for cut in pareto_cuts(graph) if cut.divides]
+        able: Sequence[Cut | KeptCut] = [cut for cut in kept if cut.head_ops and cut.tail_ops]
+        able = able or [cut for cut in pareto_cuts(graph) if cut.divides]
         if not able:
             raise ModelError(f"{name}: there is no cut that leaves work on both sides; load it without endpoints")
-        worth = [cut for cut in able if cut.tail_macs >= cut.head_macs] or able
-        return min(worth, key=lambda cut: (cut.wire_bytes or float("inf"), cut.head_macs))
+        worth = [cut for cut in able if (cut.tail_macs or 0) >= (cut.head_macs or 0)] or able
+        best = min(worth, key=lambda cut: (cut.wire_bytes or float("inf"), cut.head_macs or 0))
+        return cut_at(graph, best.tensors, nearest=False, where=name)
     if isinstance(wanted, str) and _CUT_ID.fullmatch(wanted) and wanted not in graph.tensors:
-        found = next((cut for cut in cuts_of(graph) if cut.id == wanted), None)
-        if found is None:
+        known = next((cut.tensors for cut in kept if cut.id == wanted), None)
+        found = next((cut for cut in cuts_of(graph) if cut.id == wanted), None) if known is None else None
+        if known is None and found is None:
             raise ModelError(f"{name}: no cut {wanted!r} is listed; see: edge-sdk split {name} --list")
-        return found
+        return found or cut_at(graph, known or (), nearest=False, where=name)
     return cut_at(graph, (wanted,) if isinstance(wanted, str) else wanted, where=name)

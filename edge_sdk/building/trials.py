@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk import signature as signatures
+from edge_sdk.building.cutting import kept_cuts
 from edge_sdk.building.figures import Costs, Observer, graph_costs, total_bytes
 from edge_sdk.building.result import VariantRow
 from edge_sdk.building.writing import Entry
@@ -173,8 +174,11 @@ class Trials:
             known |= {name: getattr(costs, name) for name in ("macs", "parameters", "peak_activation_bytes")}
         else:
             known["notes"] = (*known["notes"], f"the graph's costs are not known: {costs}")
+        cuts, uncut = kept_cuts(known["name"], file)
+        if uncut:
+            known["notes"] = (*known["notes"], uncut)
         row = VariantRow(status=status, why=why, **known)
-        self.entries.append(Entry(row, file, mapping, observed))
+        self.entries.append(Entry(row, file, mapping, observed, cuts))
         return row
 
     def _layers(self, file: Path, mapping: signatures.Mapping | None) -> tuple[str, ...]:

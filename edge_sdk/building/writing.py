@@ -15,7 +15,7 @@ from edge_sdk import signature as signatures
 from edge_sdk.building.figures import Observed, this_device
 from edge_sdk.building.golden import golden_requests
 from edge_sdk.building.result import VariantRow
-from edge_sdk.bundle import Accuracy, Bundle, Latency, Variant, create
+from edge_sdk.bundle import Accuracy, Bundle, Cut, Latency, Variant, create
 from edge_sdk.compress.data import Data
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ MARK = "beyond max-drop"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A variant that goes into the bundle."""
+    """A variant that goes into the bundle, and where it may be divided."""
 
     row: VariantRow
     file: Path
     mapping: signatures.Mapping | None
     observed: Observed
+    cuts: tuple[Cut, ...] = ()
 
 
 def write_bundle(
@@ -64,6 +65,7 @@ def write_bundle(
         signature=like,
         variants=[_in_bundle(entry, device.name, device.fingerprint) for entry in entries],
         files={entry.row.name: entry.file for entry in entries},
+        cuts=[cut for entry in entries for cut in entry.cuts],
         golden=golden_requests(samples, [(e.row.name, e.row.precision, e.observed) for e in entries]),
         recipe={"edge-sdk": __version__, **recipe},
         as_zip=as_zip,

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from edge_sdk.bundle.manifest import BundleFile, Manifest, Variant
+from edge_sdk.bundle.manifest import BundleFile, Cut, Manifest, Variant
 from edge_sdk.bundle.paths import check_distinct, check_path, shortened
 from edge_sdk.errors import InvalidManifest
 from edge_sdk.signature import LogicalTensor, TensorMapping
@@ -36,13 +36,14 @@ def check_consistency(manifest: Manifest, where: str) -> None:
     _check_unique((v.name for v in manifest.variants), f"{where}: variants")
     _check_unique((t.name for t in manifest.signature.inputs), f"{where}: signature.inputs")
     _check_unique((t.name for t in manifest.signature.outputs), f"{where}: signature.outputs")
-    _check_unique((c.id for c in manifest.cuts), f"{where}: cuts")
+    _check_unique((f"{c.variant}/{c.id}" for c in manifest.cuts), f"{where}: cuts")
     _check_files(manifest, where)
     for index, variant in enumerate(manifest.variants):
         _check_variant(variant, manifest, f"{where}: variants[{index}]")
     names = {variant.name for variant in manifest.variants}
     for index, cut in enumerate(manifest.cuts):
         _check_known(cut.variant, names, f"{where}: cuts[{index}].variant")
+        _check_cut(cut, f"{where}: cuts[{index}]")
     for index, sample in enumerate(manifest.golden):
         for output in sample.outputs:
             _check_known(output.variant, names, f"{where}: golden[{index}].outputs")
@@ -93,6 +94,14 @@ def _check_variant(variant: Variant, manifest: Manifest, where: str) -> None:
             raise InvalidManifest(f"{where}.{key} is {count}; expected 0 or more")
     _check_mapping(variant.mapping.inputs, manifest.signature.inputs, f"{where}.mapping.inputs")
     _check_mapping(variant.mapping.outputs, manifest.signature.outputs, f"{where}.mapping.outputs")
+
+
+def _check_cut(cut: Cut, where: str) -> None:
+    if not cut.tensors:
+        raise InvalidManifest(f"{where}.tensors is empty; expected what travels")
+    for key in ("wire_bytes", "head_ops", "tail_ops", "head_macs", "tail_macs"):
+        if (count := getattr(cut, key)) is not None and count < 0:
+            raise InvalidManifest(f"{where}.{key} is {count}; expected 0 or more")
 
 
 def _check_mapping(mapped: Sequence[TensorMapping], logical: Sequence[LogicalTensor], where: str) -> None:

@@ -27,7 +27,7 @@ __all__ = [
     "Variant",
 ]
 
-FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+FORMAT_MAJOR, FORMAT_MINOR = 1, 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
 """What `Manifest.requires` may list here."""
 
@@ -163,11 +163,14 @@ class Cut(_Part, frozen=True, kw_only=True):
     """Where a variant may be divided into head and tail; both are made and cached on demand.
 
     Attributes:
-        id: unique in the bundle.
+        id: unique among the cuts of the variant.
         variant: which variant it divides.
         tensors: the variant's tensors that travel.
         codec: how they travel; "" for as they are.
         wire_bytes: what travels for one request, before entropy coding.
+        head_outputs, tail_outputs: the variant's outputs that each side gives.
+        head_ops, tail_ops: how many ops run on each side; None where not counted.
+        head_macs, tail_macs: multiply-accumulates of each side; None where not counted.
     """
 
     id: str
@@ -175,6 +178,12 @@ class Cut(_Part, frozen=True, kw_only=True):
     tensors: tuple[str, ...]
     codec: str = ""
     wire_bytes: int | None = None
+    head_outputs: tuple[str, ...] = ()
+    tail_outputs: tuple[str, ...] = ()
+    head_ops: int | None = None
+    tail_ops: int | None = None
+    head_macs: int | None = None
+    tail_macs: int | None = None
 
 
 class GoldenOutputs(_Part, frozen=True, kw_only=True):
@@ -214,7 +223,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         parent_digest: digest of the release before.
         signature: what the model takes and gives.
         variants: at least one.
-        cuts: where variants may be divided.
+        cuts: where variants may be divided: of each variant those that some device, link and endpoint may want.
         golden: requests with known answers, to run on a device before a plan is kept there.
         recipe: how the bundle was built.
         update_plan: reserved for how devices move to this release.

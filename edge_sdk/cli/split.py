@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from edge_sdk.cli.tables import table
 from edge_sdk.errors import ModelError
 
 if TYPE_CHECKING:
+    from edge_sdk.bundle import Cut as KeptCut
     from edge_sdk.formats import ModelFile
     from edge_sdk.graph import Graph
     from edge_sdk.graph.cuts import Cut, Cuts
@@ -72,17 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--list and --limit do not go with --at")
     if arguments.export and arguments.export[0] not in _SERVERS:
         arguments.parser.error(f"--export {arguments.export[0]}: expected {', '.join(_SERVERS)}")
-    with _opened(arguments.model, arguments.variant) as model:
+    with _opened(arguments.model, arguments.variant) as (model, kept):
         graph = open_graph(model)
         if arguments.at is None:
-            _list(arguments, model, graph)
+            _list(arguments, model, graph, kept)
         else:
             _make(arguments, model, graph)
     return 0
 
 
 @contextlib.contextmanager
-def _opened(path: str, variant: str | None) -> Iterator[ModelFile]:
+def _opened(path: str, variant: str | None) -> Iterator[tuple[ModelFile, tuple[KeptCut, ...]]]:
+    """The model file, and the cuts that a bundle keeps of it."""
     from edge_sdk import bundle
     from edge_sdk.formats import open_model
 
@@ -90,20 +92,23 @@ def _opened(path: str, variant: str | None) -> Iterator[ModelFile]:
         if variant is not None:
             raise ModelError(f"{path}: is no bundle and has no variants; leave --variant out")
         with open_model(path) as model:
-            yield model
+            yield model, ()
         return
-    with bundle.open(path) as opened, opened.open_variant(variant or opened.variants[0].name) as model:
-        yield model
+    with bundle.open(path) as opened:
+        name = variant or opened.variants[0].name
+        with opened.open_variant(name) as model:
+            yield model, tuple(cut for cut in opened.manifest.cuts if cut.variant == name)
 
 
 # --- listing ---
 
 
-def _list(arguments: argparse.Namespace, model: ModelFile, graph: Graph) -> None:
-    from edge_sdk.graph.cuts import Cuts, cuts_of, single_cuts
+def _list(arguments: argparse.Namespace, model: ModelFile, graph: Graph, kept: tuple[KeptCut, ...]) -> None:
+    from edge_sdk.graph.cuts import Cuts, cut_at, cuts_of, single_cuts
     from edge_sdk.graph.cuts_pareto import pareto_cuts
 
-    pareto = pareto_cuts(graph)
+    pareto: Collection[Cut] = [cut_at(graph, cut.tensors, nearest=False, where=model.name) for cut in kept]
+    pareto = pareto or pareto_cuts(graph).cuts
     if arguments.limit:
         listed = cuts_of(graph, limit=arguments.limit)
     else:

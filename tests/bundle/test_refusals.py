@@ -180,7 +180,7 @@ def test_a_manifest_that_was_changed_by_hand_is_damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(colour="red"), "key 'colour' is none of format 1.0"),
+        (lambda raw: raw.update(colour="red"), "key 'colour' is none of format 1.1"),
         (lambda raw: raw["variants"][1].update(speed=1), r"key 'variants\[1\]\.speed'"),
         (lambda raw: raw["signature"]["inputs"][0].update(unit="m"), r"key 'signature\.inputs\[0\]\.unit'"),
         (lambda raw: raw["variants"][0].update(extra={}), r"'variants\[0\]\.extra'"),
@@ -194,6 +194,15 @@ def test_a_manifest_that_was_changed_by_hand_is_damaged(path: Path) -> None:
         (lambda raw: raw.pop("format"), "has no format version"),
         (lambda raw: raw.update(format={"major": True, "minor": 0}), "has no format version"),
         (lambda raw: raw.update(cuts=[{"id": "a", "variant": "huge", "tensors": ["t"]}]), "'huge' is not known"),
+        (lambda raw: raw.update(cuts=[{"id": "a", "variant": "small", "tensors": []}]), "tensors is empty"),
+        (
+            lambda raw: raw.update(cuts=[{"id": "a", "variant": "small", "tensors": ["t"], "head_macs": -1}]),
+            "head_macs is -1",
+        ),
+        (
+            lambda raw: raw.update(cuts=[{"id": "a", "variant": "small", "tensors": ["t"]}] * 2),
+            "'small/a' occurs twice",
+        ),
         (lambda raw: raw["golden"][0]["outputs"][0].update(variant="huge"), "'huge' is not known"),
         (lambda raw: raw["variants"][0].update(macs=-1), "macs is -1"),
         (lambda raw: raw["variants"][0].update(mapping={"inputs": [{"name": "z", "tensor": "x"}]}), "'z' is not known"),
@@ -247,7 +256,7 @@ def test_unknown_keys_of_a_newer_minor_format_are_ignored_with_a_warning(path: P
         raw["variants"][1]["speed"] = 1
 
     alter_manifest(path, change)
-    with pytest.warns(BundleWarning, match=r"1\.7, newer than 1\.0.*'colour', 'variants\[1\]\.speed'"):
+    with pytest.warns(BundleWarning, match=r"1\.7, newer than 1\.1.*'colour', 'variants\[1\]\.speed'"):
         opened = bundle.open(path)
     assert len(everything(opened)["files"]) == 2
     opened.close()
