@@ -26,6 +26,8 @@ from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
 from edge_sdk.offload.hedge import Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
 from edge_sdk.tensors import Array, TensorSpec, check_out
+from edge_sdk.wire.blame import is_own_fault
+from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint, TailIdentity
 from edge_sdk.wire.overdue import Transfer
@@ -35,6 +37,9 @@ from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 __all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
 
 log = logging.getLogger(__name__)
+
+LONGEST_REFUSED_S = 5.0
+"""How long an endpoint that refuses the tail is left alone at most: it may be given the model at any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +131,8 @@ class SplitRunner(Runner):
         self._timeline = timeline
         self._woken_late = Recent(64)
         self._away_now: set[Transfer] = set()
+        # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
+        self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=timeline) for e in self.endpoints}
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late"), 0)
         self._failure = ""
@@ -228,10 +235,9 @@ class SplitRunner(Runner):
 
     def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfers: Transfers) -> Outcome[Mapping[str, Any]]:
         size_bytes = sum(array.nbytes for array in cut.values())
+        admitted = (e for e in self.endpoints if e.breaker.admits() and self._refusals[e].admits())
         # An unknown link first, so that it becomes known.
-        able = sorted(
-            (e for e in self.endpoints if e.breaker.admits()), key=lambda e: expected_ms(e, size_bytes) or 0.0
-        )
+        able = sorted(admitted, key=lambda e: expected_ms(e, size_bytes) or 0.0)
         if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
@@ -262,17 +268,26 @@ class SplitRunner(Runner):
     def _ask(
         self, endpoint: Endpoint, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer
     ) -> Mapping[str, Any]:
-        answer = endpoint.infer(
-            self.split.tail,
-            cut,
-            outputs=[spec.name for spec in self.split.gives],
-            version=self.split.version,
-            deadline=deadline,
-            identity=self.split.identity,
-            expected=self.split.gives,
-            refuse_nan=self._refuse_nan,
-            transfer=transfer,
-        )
+        refusals = self._refusals[endpoint]
+        ticket = refusals.admit()
+        if ticket is None:
+            raise EndpointResting(f"{endpoint.name}: refused the tail {self.split.tail!r} too often")
+        try:
+            answer = endpoint.infer(
+                self.split.tail,
+                cut,
+                outputs=[spec.name for spec in self.split.gives],
+                version=self.split.version,
+                deadline=deadline,
+                identity=self.split.identity,
+                expected=self.split.gives,
+                refuse_nan=self._refuse_nan,
+                transfer=transfer,
+            )
+        except BaseException as error:
+            (refusals.failed if is_own_fault(error) else refusals.abandoned)(ticket)
+            raise
+        refusals.succeeded(ticket)
         return self._as_here(answer.outputs)
 
     def _as_here(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -6,7 +6,7 @@ from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointMismatch, E
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.link import Link
 
-__all__ = ["blame"]
+__all__ = ["blame", "is_own_fault"]
 
 BLAMED_AFTER_MS = 1000.0
 """A deadline nearer than this, and than what is usual on the link, tells more about the request than the endpoint."""
@@ -43,7 +43,7 @@ def blame(
     elif isinstance(error, DeadlineExceeded) and spent_ms < max(usual_ms or 0.0, BLAMED_AFTER_MS):
         link.outlasted(sent_bytes, spent_ms)
         breaker.abandoned(ticket)
-    elif isinstance(error, EndpointRefused) and error.status in OWN_FAULTS and error.status not in NOT_OWN_FAULTS:
+    elif is_own_fault(error):
         breaker.succeeded(ticket)  # the endpoint is well: it is the request that was wrong
     elif isinstance(error, EndpointMismatch):
         breaker.failed(ticket)
@@ -55,3 +55,8 @@ def blame(
         breaker.failed(ticket)
     else:
         breaker.abandoned(ticket)
+
+
+def is_own_fault(error: BaseException) -> bool:
+    """Whether the endpoint is well and refused the request for what it asks, as it would refuse it again."""
+    return isinstance(error, EndpointRefused) and error.status in OWN_FAULTS and error.status not in NOT_OWN_FAULTS

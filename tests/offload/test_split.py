@@ -107,6 +107,19 @@ class TestWhenItFails:
         ask(runner, 10)
         assert runner.figures().remote == 10
 
+    @pytest.mark.parametrize("status", [400, 401, 404])
+    def test_one_that_refuses_this_tail_is_left_alone_for_seconds_and_no_other_model_suffers(self, status: int) -> None:
+        timeline = SimulatedTimeline()
+        endpoint = endpoint_of(timeline, fail_at=dict.fromkeys(range(3), EndpointRefused("no such model", status)))
+        runner, _ = simulated_split(timeline, [endpoint])
+        ask(runner, 10)
+        assert (endpoint.requests, runner.figures().resting) == (3, 7)
+        assert endpoint.breaker.state == "closed"
+        assert runner.figures().failure == "no such model"
+        timeline.sleep(8)
+        ask(runner, 10)
+        assert runner.figures().remote == 10
+
     @pytest.mark.parametrize(
         "parameters",
         [{}, {"edge_bundle": "sha256:old", "edge_cut": "c0ffee", "edge_codec": "none"}, {"edge_bundle": "sha256:1234"}],
