@@ -55,6 +55,8 @@ class Dialler(Generic[Connected]):
         self._name = f"{f'[{host}]' if ':' in host else host}:{port}"
         self._timeout_s = timeout_s
         self._made, self._keep = made, keep
+        # Imported now: the first request would wait for it, and be late.
+        self._kind = _connection_kind(context is not None)
         self._lock = threading.Lock()
         self._left_behind = 0
         self._process = os.getpid()
@@ -93,7 +95,7 @@ class Dialler(Generic[Connected]):
         from urllib3.exceptions import HTTPError
 
         watched = Transfer()
-        raw = _connection_kind(self._context is not None)(self._host, self._port, self._timeout_s, self._context)
+        raw = self._kind(self._host, self._port, self._timeout_s, self._context)
         raw.watched, raw.until = watched, NO_DEADLINE.within(self._timeout_s)
         try:
             raw.connect()
