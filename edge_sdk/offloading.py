@@ -126,7 +126,7 @@ def split_runner(
     from edge_sdk.graph import open_graph
     from edge_sdk.graph.codec import wire_bytes
     from edge_sdk.offload.opening import open_split
-    from edge_sdk.offload.parts_kept import kept_parts
+    from edge_sdk.offload.parts_kept import kept_parts_and_tail
     from edge_sdk.offload.tail_names import TailName
 
     file = variant.file()
@@ -147,7 +147,7 @@ def split_runner(
         # Golden requests are of the bundle's signature; the caller's go through all that a session has around it.
         around, where = (wrap, "data") if offload.data else (variant.wrap, "golden request")
         samples = inner_feeds(engine.load(file, options), around, offload.data or golden, f"{name}: {where}")
-    parts = kept_parts(file, cut, codec=codec, samples=samples, graph=graph)
+    parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
     # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
     tail = TailName.of_tensors(whole, cut.tensors, codec, file.fingerprint, parts.split.scales)
@@ -156,6 +156,7 @@ def split_runner(
         parts.split,
         offload.endpoints,
         str(tail),
+        tail_content=tail_content,
         engine=engine,
         options=options,
         deadline_ms=offload.deadline_ms,

@@ -55,6 +55,9 @@ class Loading:
                 session = session or self._from_model(onnxruntime, removed, cache, kept_key)
             else:
                 session = self._accelerated(onnxruntime, removed)
+        # The Python layer keeps the file's bytes to make the session again with other providers, which nobody here
+        # does: without them a model takes its size less of memory.
+        session._model_bytes = None
         if removed:
             self.notes.append(
                 f"{len(removed)} initialisers listed as graph inputs were taken out, so that the engine may fold them"

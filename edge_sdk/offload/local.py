@@ -106,5 +106,10 @@ class LocalTail:
                 compute = self._compute
                 if compute is None:
                     self._part = self._load()
+                    self._load = _loaded_already  # what it was loaded from need not stay
                     compute = self._compute = computing(self._part)
         return compute
+
+
+def _loaded_already() -> Runner | Compute:
+    raise SessionClosed("the local tail was closed")

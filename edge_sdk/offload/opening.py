@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
@@ -22,6 +23,7 @@ def open_split(
     endpoints: Sequence[Endpoint],
     tail: str,
     *,
+    tail_content: Callable[[], bytes] | None = None,
     source: str | None = None,
     engine: Engine | None = None,
     options: LoadOptions | None = None,
@@ -34,6 +36,7 @@ def open_split(
         split: head and tail, already compared with the whole (`made_parts`).
         endpoints: where the tail may run; they stay open.
         tail: its name there.
+        tail_content: reads the tail when it is needed, so that it takes no memory before; None to hold that of `split`.
         source: what the tail says it was made from: digest of the bundle; None for the fingerprint of `model`.
         engine: that runs head and local tail; the first installed one for the format where None.
         options: how head and local tail are loaded.
@@ -59,5 +62,6 @@ def open_split(
         gives=tail_info.outputs,
         identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_text(split.codec, split.scales)),
     )
-    local = LocalTail(lambda: load(split.tail, "tail"))
+    content = tail_content or functools.partial(bytes, split.tail)
+    local = LocalTail(lambda: load(content(), "tail"))
     return SplitRunner(spec, load(split.head, "head"), local, endpoints, deadline_ms=deadline_ms)

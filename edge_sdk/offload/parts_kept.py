@@ -1,12 +1,16 @@
-"""Heads and tails kept on disk: made and compared once, then read. A file that was altered is made again."""
+"""Heads and tails kept on disk: made and compared once, then read. A file that was altered is made again.
+
+A file holds the SHA-256 of what follows, the size of a msgpack record, that record (`Parts` without the two contents),
+then head and tail as they are: so a tail can be left there until it is needed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,20 @@ from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts import Parts, made_parts
 from edge_sdk.storage import cache_folder, write_whole
 
-__all__ = ["kept_parts"]
+__all__ = ["kept_parts", "kept_parts_and_tail"]
 
 _log = logging.getLogger(__name__)
-_FORM = 3
+_FORM = 4
 """Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
-_HASH_BYTES = 32
+_HASH_BYTES, _SIZE_BYTES = 32, 8
 MAX_TOTAL_BYTES = 512 * 2**20
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """What stands before head and tail."""
+
+    parts: Parts
+    head_bytes: int
 
 
 def kept_parts(
@@ -48,14 +59,70 @@ def kept_parts(
     Raises:
         EdgeError: as `made_parts`.
     """
+    return _parts(model, cut, codec, samples, scales, graph)[0]
+
+
+def kept_parts_and_tail(
+    model: ModelFile,
+    cut: Cut,
+    *,
+    codec: str = "none",
+    samples: Sequence[Mapping[str, Any]] = (),
+    scales: Sequence[Scale] = (),
+    graph: Graph | None = None,
+) -> tuple[Parts, Callable[[], bytes]]:
+    """As `kept_parts`, with a way to read the tail again from where it is kept, so that nobody need hold it in memory.
+
+    That raises `StorageError` where the file was altered meanwhile. Where nothing can be kept it holds the tail.
+    """
+    parts, path = _parts(model, cut, codec, samples, scales, graph)
+    tail = parts.split.tail
+    return parts, (_tail_on_disk(path, tail) if path is not None else None) or (lambda: tail)
+
+
+def _parts(
+    model: ModelFile,
+    cut: Cut,
+    codec: str,
+    samples: Sequence[Mapping[str, Any]],
+    scales: Sequence[Scale],
+    graph: Graph | None,
+) -> tuple[Parts, Path | None]:
     path = _path(model, cut, coding_text(codec, scales), samples)
     kept = _read(path) if path is not None else None
     if kept is not None:
-        return kept
+        return kept, path
     made = made_parts(model, cut, codec=codec, samples=samples, scales=scales, graph=graph)
     if path is not None:
         _keep(path, made)
-    return made
+    return made, path
+
+
+def _tail_on_disk(path: Path, tail: bytes) -> Callable[[], bytes] | None:
+    """Reads the tail at the end of a kept file; None where it is not there. The open file outlives its removal."""
+    size, digest = len(tail), hashlib.sha256(tail).digest()
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is closed with what holds it
+        place = os.fstat(file.fileno()).st_size - size
+    except OSError:
+        return None
+
+    def read() -> bytes:
+        try:
+            content = os.pread(file.fileno(), size, place) if place > 0 else b""
+        except OSError as error:
+            raise StorageError(
+                f"{path}: the kept tail cannot be read: {error.strerror}; load the model again"
+            ) from None
+        if hashlib.sha256(content).digest() != digest:
+            raise StorageError(f"{path}: the kept tail was altered while it was in use; load the model again")
+        return content
+
+    try:
+        read()
+    except StorageError:
+        return None
+    return read
 
 
 def _path(model: ModelFile, cut: Cut, coding: str, samples: Sequence[Mapping[str, Any]]) -> Path | None:
@@ -75,7 +142,9 @@ def _path(model: ModelFile, cut: Cut, coding: str, samples: Sequence[Mapping[str
 
 
 def _keep(path: Path, made: Parts) -> None:
-    content = msgspec.msgpack.encode(made)
+    split = made.split
+    record = msgspec.msgpack.encode(_Record(replace(made, split=replace(split, head=b"", tail=b"")), len(split.head)))
+    content = b"".join((len(record).to_bytes(_SIZE_BYTES, "big"), record, split.head, split.tail))
     if len(content) > MAX_TOTAL_BYTES:
         return
     try:
@@ -105,9 +174,12 @@ def _read(path: Path) -> Parts | None:
     if hashlib.sha256(body).digest() != content[:_HASH_BYTES]:
         _log.warning("%s: a kept head and tail were altered; they are made again", path)
         return None
+    record_end = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "big")
     try:
-        kept = msgspec.msgpack.decode(body, type=Parts)
+        kept = msgspec.msgpack.decode(body[_SIZE_BYTES:record_end], type=_Record)
         os.utime(path)
     except (msgspec.MsgspecError, OSError):
         return None
-    return kept
+    head_end = record_end + kept.head_bytes
+    head, tail = bytes(body[record_end:head_end]), bytes(body[head_end:])
+    return replace(kept.parts, split=replace(kept.parts.split, head=head, tail=tail))

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.errors import StorageError
 from edge_sdk.formats import open_model
 from edge_sdk.graph import open_graph
 from edge_sdk.graph.cuts import single_cuts
 from edge_sdk.offload import parts_kept
 from edge_sdk.offload.parts import Parts
-from edge_sdk.offload.parts_kept import kept_parts
+from edge_sdk.offload.parts_kept import kept_parts, kept_parts_and_tail
 from tests import models
 
 pytest.importorskip("onnx")
@@ -65,6 +66,33 @@ def test_what_was_altered_on_disk_is_made_again(made: list[str], own_cache: Path
     file.write_bytes(bytes(whole) if damage is None else damage)
     assert kept_parts(open_model(content), cut) == first
     assert made == ["none", "none"]
+
+
+def test_the_tail_is_read_again_from_disk_even_after_the_file_was_dropped(own_cache: Path) -> None:
+    content = models.onnx_mlp()
+    parts, tail = kept_parts_and_tail(open_model(content), single_cuts(open_graph(content))[0])
+    assert tail() == parts.split.tail
+    (file,) = (own_cache / "splits").glob("*.split")
+    file.unlink()
+    assert tail() == parts.split.tail
+
+
+def test_a_tail_that_was_altered_in_place_is_told(own_cache: Path) -> None:
+    content = models.onnx_mlp()
+    _, tail = kept_parts_and_tail(open_model(content), single_cuts(open_graph(content))[0])
+    (file,) = (own_cache / "splits").glob("*.split")
+    with open(file, "r+b") as opened:
+        opened.seek(-1, 2)
+        opened.write(b"\xff")
+    with pytest.raises(StorageError, match="the kept tail was altered"):
+        tail()
+
+
+def test_where_nothing_can_be_kept_the_tail_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_SDK_CACHE", "/dev/null/nowhere")
+    content = models.onnx_mlp()
+    parts, tail = kept_parts_and_tail(open_model(content), single_cuts(open_graph(content))[0])
+    assert tail() == parts.split.tail
 
 
 def test_what_was_used_longest_ago_is_dropped(
