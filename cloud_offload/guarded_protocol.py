@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = ["MOST_HEAD_BYTES", "GuardedProtocol"]
 
@@ -31,6 +32,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _counted = 0
     _heard = True
     _silent_bytes = 0
+    _running: RequestResponseCycle | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
 
@@ -56,6 +58,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response(_TOO_LARGE)
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
+
+    def eof_received(self) -> None:
+        self._give_up()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        self._give_up()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _give_up(self) -> None:
+        """Tells the application that its client has gone: it must not write to what is being closed."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
 
     def on_message_begin(self) -> None:
         self._heard, self._counted = True, 0

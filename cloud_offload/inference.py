@@ -168,7 +168,7 @@ class Inference:
 def _timeout_s(request: InferRequest) -> float:
     """The protocol's own deadline: the parameter `timeout`, in microseconds as Triton has it."""
     timeout_us = request.parameters.get("timeout", 0)
-    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or not 0 <= timeout_us < 2**63:
         raise Refusal(400, f"parameter timeout is {str(timeout_us)[:40]!r}, expected microseconds")
     return timeout_us / 1e6 if timeout_us else math.inf
 

@@ -49,6 +49,8 @@ def serve(settings: ServeSettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whoever asks from this machine could name any other address, and so have no limit.
+        proxy_headers=False,
         timeout_graceful_shutdown=max(int(settings.drain_s), 1),
         timeout_keep_alive=75,
         **_tls(settings),

@@ -268,7 +268,7 @@ def _next(
     if rest is None:
         raise WireError(f"{kind} {name!r}: is binary data, but the length of the JSON head is not told")
     if size > len(rest) - at:
-        raise WireError(f"{kind} {name!r}: {_SIZE} is {size}, but only {len(rest) - at} bytes follow")
+        raise WireError(f"{kind} {name!r}: {_SIZE} is {str(size)[:40]}, but only {len(rest) - at} bytes follow")
     return at + size, rest[at : at + size]
 
 

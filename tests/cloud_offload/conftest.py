@@ -23,11 +23,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     put(repository, "lite", models.tflite_add(), file="model.tflite")
     put(repository, "text", models.onnx_string())
     put(repository, "two", models.onnx_two_inputs())
+    put(repository, "mlp", models.onnx_mlp())
+    put(repository, "image", models.onnx_conv())
+    put(repository, "spare", models.onnx_add())
     put(repository, "rows", add_constant(1.0), 1)
     put(repository, "rows", add_constant(2.0), 2)
     put(repository, "slow", slow())
     put(repository, "broken", b"no model")
-    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), "--versions", "all", "--max-body-mb", "4")
+    limits = ["--max-body-mb", "4", "--max-pending-mb", "16", "--body-timeout", "5"]
+    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), "--versions", "all", *limits)
     yield endpoint
     endpoint.process.kill()
     endpoint.process.wait()

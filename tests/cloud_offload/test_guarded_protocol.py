@@ -149,3 +149,25 @@ def test_a_connection_that_is_lost_leaves_no_timer(connection: Any) -> None:
     connection.pause_writing()
     connection.connection_lost(None)
     assert all(timer.cancelled for timer in connection.loop.timers)
+
+
+@pytest.mark.parametrize("end", ["what is no HTTP", "the end of what the client sends"])
+def test_the_application_is_told_when_its_connection_is_given_up(connection: Any, end: str) -> None:
+    """Otherwise it would write to what is closed, and each such request would leave a traceback in the log."""
+    feed(connection, GET.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
+    if end == "what is no HTTP":
+        feed(connection, b"zz\r\n")
+    else:
+        connection.eof_received()
+    assert asyncio.run(connection.cycle.receive()) == {"type": "http.disconnect"}
+    sent = connection.transport.written
+    asyncio.run(connection.cycle.send({"type": "http.response.start", "status": 200}))
+    assert connection.transport.written == sent
+
+
+def test_so_are_requests_that_wait_behind_one_that_runs(connection: Any) -> None:
+    feed(connection, GET + b"\r\n" + GET + b"\r\n")
+    first = connection._running
+    feed(connection, b"no HTTP\r\n\r\n")
+    assert first.disconnected
+    assert not connection.pipeline

@@ -76,6 +76,15 @@ def test_a_client_with_too_many_requests_is_answered_429(tmp_path: Path, start: 
         assert endpoint.ask("GET", "/v2/health/live").status == 200
 
 
+def test_a_client_cannot_pass_for_others(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "slow", slow())
+    endpoint = start(tmp_path, "--per-client", "1")
+    with busy_with(endpoint, 1):
+        answer = endpoint.infer("slow", {"n": A_WHILE}, {"X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7"})
+        assert answer.status == 429
+    assert all(event.get("client", "127.0.0.1") == "127.0.0.1" for event in endpoint.events)
+
+
 @pytest.mark.parametrize("how", [{"headers": {"deadline-ms": "50"}}, {"parameters": {"timeout": 50_000}}])
 def test_a_deadline_that_passes_is_answered_504_while_it_is_still_computed(
     tmp_path: Path, start: Start, how: dict[str, Any]

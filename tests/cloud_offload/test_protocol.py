@@ -191,6 +191,7 @@ BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "a body that is too large": (bytes(4 * 2**20 + 1), {}, 413, "more than"),
     "a deadline that is no number": (json_request(), {"deadline-ms": "soon"}, 400, "deadline-ms"),
     "a timeout that is no number": (json_request(parameters={"timeout": "1"}), {}, 400, "microseconds"),
+    "a timeout beyond 64 bits": (json_request(parameters={"timeout": 10**400}), {}, 400, "microseconds"),
     "a sequence": (json_request(parameters={"sequence_id": 1}), {}, 400, "sequences"),
     "a classification": (
         json_request(outputs=[{"name": "y", "parameters": {"classification": 1}}]),
