@@ -92,6 +92,8 @@ class Dialler(Generic[Connected]):
             self._keep(attempt.result())
 
     def _attempt(self) -> Connected:
+        # The package before its parts: threads that import different parts of it at once can make each other fail.
+        import urllib3  # noqa: F401
         from urllib3.exceptions import HTTPError
 
         watched = Transfer()
