@@ -81,7 +81,10 @@ class UploadsBehind:
         """Whether there is nothing left to do for this endpoint."""
         try:
             done = upload(self._path, endpoint, name=self._name, patience_s=self._patience_s, stop=self._stop)
-        except EdgeError as error:
+        except Exception as error:  # noqa: BLE001
+            if not isinstance(error, EdgeError):
+                # A thread that just ends tells nobody.
+                _log.exception("upload to %s failed", endpoint.name)
             if self._stop.is_set():
                 return True
             told = f"not uploaded to {endpoint.name}: {error}"

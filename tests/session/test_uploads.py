@@ -49,7 +49,7 @@ def test_requests_run_here_until_the_bundle_is_there_and_then_their_tails_there(
     with edge_sdk.load(path, plan_budget_s=0) as session:
         expected = answer(session)
     with edge_sdk.load(path, plan_budget_s=0, endpoints=[server.url], upload=True) as session:
-        while not (figures := session.split_figures()) or not figures.remote:
+        while not any(e["event"] == "tail made" and e["model"].startswith(name) for e in server.events):
             np.testing.assert_allclose(answer(session), expected, rtol=1e-5)
         assert any(f"uploaded: {name!r}" in event for event in session.report().events)
     assert server.ask("GET", f"/v2/models/{name}").status == 200
