@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,6 +287,51 @@ def test_streams_keep_their_order_while_the_link_is_cut(proxy: FaultProxy, count
         for number, outputs in enumerate(runner.run_stream(frames(), depth=4)):
             np.testing.assert_array_equal(outputs["y"], answer_of(number))
         assert runner.figures().requests == count
+
+
+def test_on_a_stream_the_head_of_the_next_frame_runs_while_one_is_at_the_endpoint(server: EndpointProcess) -> None:
+    server.mode("gate")
+    heads: list[int] = []
+
+    def watched_head(feeds: dict[str, Any]) -> dict[str, Any]:
+        if len(heads) == 1:  # the second frame: the first one arrived there, and only now is it answered
+            while server.seen()["count"] == 0:
+                pass
+            server.mode("well")
+        heads.append(len(heads))
+        return head(feeds)
+
+    endpoint = HttpEndpoint(server.url)
+    runner = SplitRunner(SPLIT, watched_head, LocalTail(lambda: tail), [endpoint], first_patience_ms=PATIENT)
+    for number, outputs in enumerate(runner.run_stream(map(feeds_of, range(20)), depth=2)):
+        np.testing.assert_array_equal(outputs["y"], answer_of(number))
+    assert runner.figures().remote == 20
+    runner.close()
+    endpoint.close()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_stream_goes_on_in_order_when_the_endpoint_dies_with_frames_on_their_way(count: int) -> None:
+    with endpoint_process() as doomed, split_over(doomed.url) as runner:
+
+        def frames() -> Iterator[dict[str, Any]]:
+            for number in range(count):
+                if number == count // 2:
+                    doomed.mode("gate")
+                elif number == count // 2 + 2:  # two frames were sent off since, which it does not answer
+                    doomed.kill()
+                yield feeds_of(number)
+
+        while not runner.figures().remote:  # a process that has just started is slow
+            runner.run(feeds_of(0))
+        before = runner.figures().requests
+        answered = 0
+        for number, outputs in enumerate(runner.run_stream(frames(), depth=4)):
+            np.testing.assert_array_equal(outputs["y"], answer_of(number))
+            answered += 1
+        figures = runner.figures()
+    assert (answered, figures.requests) == (count, before + count)
+    assert figures.local >= count // 2
 
 
 @pytest.mark.parametrize("count", COUNTS)

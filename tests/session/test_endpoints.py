@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ import edge_sdk
 from edge_sdk.cli import main
 from edge_sdk.engines import LoadOptions, Runner
 from edge_sdk.engines.registry import find_engine
-from edge_sdk.errors import InputError, ModelError
+from edge_sdk.errors import EndpointUnreachable, InputError, ModelError
 from edge_sdk.formats import ModelFile
+from edge_sdk.wire.endpoint import Answer
+from edge_sdk.wire.simulated import SimulatedEndpoint
 from tests import models
 from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
 
@@ -106,6 +110,41 @@ def test_frames_of_a_stream_keep_their_order(server: Endpoint, model: Path) -> N
 
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_on_a_stream_the_head_of_the_next_frame_runs_while_one_is_away(model: Path) -> None:
+    real = find_engine("onnxruntime")
+    second_head, overlapped = threading.Event(), threading.Event()
+    heads: list[None] = []
+
+    class Watched(type(real)):  # type: ignore[misc]
+        def load(self, model: ModelFile, options: LoadOptions) -> Runner:
+            runner = super().load(model, options)
+            if model.name == "mlp.onnx (head)":
+                run = runner.run
+
+                def counted(feeds: Any, out: Any = None) -> Any:
+                    heads.append(None)
+                    if len(heads) == 2:
+                        second_head.set()
+                    return run(feeds, out)
+
+                runner.run = counted
+            return runner
+
+    class Waiting(SimulatedEndpoint):
+        def infer(self, *arguments: Any, **options: Any) -> Answer:
+            if second_head.wait(60):  # as long as this one is away
+                overlapped.set()
+            raise EndpointUnreachable("gone")
+
+    frames = [X * scale for scale in range(1, 6)]
+    with edge_sdk.load(model, plan_budget_s=0) as session:
+        expected = [session.run(frame)["y"] for frame in frames]
+    with edge_sdk.load(model, engine=Watched(), plan_budget_s=0, endpoints=[Waiting({})]) as session:
+        found = [answer["y"] for answer in session.stream(frames)]
+        assert overlapped.is_set()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def misbehave(self, mode: str, body: bytes, header_length: int) -> None:
         headers = {HEADER_LENGTH: str(header_length)}
+        while Handler.mode == "gate":  # until another mode is told
+            threading.Event().wait(0.002)
         if mode == "stall":
             threading.Event().wait()
         elif mode == "drip":
