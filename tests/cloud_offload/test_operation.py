@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk.wire.body import decode_response, encode_request
+from edge_sdk.wire.exchange import HEADER_LENGTH
 from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow
 
 ROW = np.zeros((1, 2), np.float32)
@@ -150,6 +152,50 @@ def test_a_reload_under_load_loses_no_request_and_gives_no_wrong_answer(tmp_path
         for future in asking:
             future.result()
     assert set().union(*values) <= {1.0, 2.0, 3.0, 4.0}
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_reload_while_batches_are_computed_loses_none_and_mixes_none(
+    tmp_path: Path, start: Start, count: int
+) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path, "--batch-delay-ms", "2")
+    numbers = iter(range(count))
+    turn = threading.Lock()
+    reloads = 0
+
+    def ask() -> list[float]:
+        seen = []
+        connection = endpoint.connect()
+        while True:
+            with turn:
+                number = next(numbers, None)
+            if number is None:
+                connection.close()
+                return seen
+            x = np.full((1 + number % 3, 2), number, np.float32)
+            body = encode_request({"x": x})
+            connection.request("POST", "/v2/models/add/infer", body.joined(), {HEADER_LENGTH: str(body.header_length)})
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.status == 200, content
+            outputs = decode_response(memoryview(content), int(answer.headers[HEADER_LENGTH])).outputs
+            added = set((outputs["y"] - x).ravel().tolist())
+            assert len(added) == 1, "rows of one request were computed by two models, or are another's"
+            seen += added
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        while not all(future.done() for future in asking):
+            reloads += 1
+            put(tmp_path, "add", add_constant(float(1 + reloads % 4)))
+            assert endpoint.ask("POST", "/v2/repository/models/add/load").status == 200
+        seen = [value for future in asking for value in future.result()]
+    assert len(seen) == count and set(seen) <= {1.0, 2.0, 3.0, 4.0}
+    assert reloads >= 1
+    page = endpoint.ask("GET", "/metrics").body.decode()
+    line = next(line for line in page.splitlines() if line.startswith("edge_batch_requests_count"))
+    assert float(line.split()[-1]) < count, "requests were computed together"
 
 
 def test_a_request_in_progress_finishes_on_the_model_it_began_with(tmp_path: Path, start: Start) -> None:
