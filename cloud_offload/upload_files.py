@@ -147,6 +147,14 @@ class UploadFiles:
         finally:
             os.close(fd)
 
+    def sync(self, upload: Upload) -> None:
+        """Forces what has come to the disk."""
+        fd = os.open(self.path(upload), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
     def drop(self, name: str, sha256: str) -> bool:
         """Removes all of an upload. Returns whether there was anything."""
         key = key_of(name, sha256)

@@ -11,8 +11,6 @@ Source: "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload-09) fo
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import logging
 import os
@@ -33,6 +31,8 @@ from cloud_offload.settings import ServeSettings
 from cloud_offload.store import Store
 from cloud_offload.upload_check import check_upload
 from cloud_offload.upload_files import Upload, UploadFiles, disk_full, no_room, wrong_offset
+from cloud_offload.upload_headers import PARTIAL, read_digest, read_flag, read_length, read_replace
+from edge_sdk.errors import InputError
 from edge_sdk.storage import Files
 
 __all__ = ["Uploads"]
@@ -46,7 +46,6 @@ _MOST_REASONS = 64
 _LONGEST_NAME = 200
 _STALLED_S = 2.0
 """A transfer that nothing came of for so long makes way for the next: its link may be dead without being cut."""
-_PARTIAL = "application/partial-upload"
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +62,9 @@ class Uploads:
     Args:
         settings: `upload_mb` says how much they may take; 0 refuses all.
         store: loads what came.
+
+    Raises:
+        InputError: uploads are wanted, and the repository cannot be written to.
     """
 
     def __init__(self, settings: ServeSettings, store: Store) -> None:
@@ -78,6 +80,8 @@ class Uploads:
         self._hashes: dict[Path, tuple[tuple[int, ...], str]] = {}
         self._placing = asyncio.Lock()
         if self._most_bytes:
+            if not os.access(settings.repository, os.W_OK | os.X_OK):
+                raise InputError(f"{settings.repository}: cannot be written to, so it can take no uploads")
             self._disk.submit(self._files.sweep)
 
     async def __call__(self, exchange: Exchange, name: str, rest: list[str]) -> None:
@@ -109,7 +113,10 @@ class Uploads:
         if exchange.number(b"content-length") or exchange.header(b"transfer-encoding"):
             raise Refusal(400, "an upload begins with an empty body; its bytes follow with PATCH")
         upload = Upload(
-            name=name, sha256=_digest(exchange), size_bytes=_length(exchange), replace=_replace(exchange.query)
+            name=name,
+            sha256=read_digest(exchange),
+            size_bytes=read_length(exchange),
+            replace=read_replace(exchange.query),
         )
         if await self._is_here(upload.name, upload.sha256):
             await self._told(exchange, 200, upload, upload.size_bytes, complete=True)
@@ -142,9 +149,9 @@ class Uploads:
         return upload.size_bytes if upload.key in self._finishing else await self._on_disk(self._files.have, upload)
 
     async def _append(self, exchange: Exchange, upload: Upload) -> None:
-        offset, complete = exchange.number(b"upload-offset"), _flag(exchange, b"upload-complete")
-        if exchange.header(b"content-type").partition(";")[0].strip().lower() != _PARTIAL:
-            raise Refusal(415, f"bytes of an upload come as {_PARTIAL}")
+        offset, complete = exchange.number(b"upload-offset"), read_flag(exchange, b"upload-complete")
+        if exchange.header(b"content-type").partition(";")[0].strip().lower() != PARTIAL:
+            raise Refusal(415, f"bytes of an upload come as {PARTIAL}")
         if offset is None or complete is None:
             raise Refusal(400, "bytes of an upload need the headers Upload-Offset and Upload-Complete")
         if exchange.header(b"content-encoding"):
@@ -199,6 +206,8 @@ class Uploads:
             self._transfers.pop(upload.key, None)
             if piece:
                 self._at_once(upload, offset, piece)
+        # What the client is told has arrived stays so, also when the power fails.
+        await self._on_disk(self._files.sync, upload)
         return offset + len(piece)
 
     async def _make_way(self, upload: Upload) -> None:
@@ -344,42 +353,6 @@ def _put_back(target: Path, before: Path | None) -> None:
 
 def _sync_folder(folder: Path) -> None:
     Files().sync_folder(folder)
-
-
-def _digest(exchange: Exchange) -> str:
-    """The hash of the whole, from `Repr-Digest: sha-256=:base64:`."""
-    text = exchange.header(b"repr-digest")
-    found = re.search(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]{1,64}):", text)
-    try:
-        digest = base64.b64decode(found[1], validate=True) if found else b""
-    except binascii.Error:
-        digest = b""
-    if len(digest) != 32:
-        raise Refusal(400, "an upload begins with the header Repr-Digest: sha-256=:…:, the hash of the whole bundle")
-    return digest.hex()
-
-
-def _length(exchange: Exchange) -> int:
-    length = exchange.number(b"upload-length")
-    if not length:
-        raise Refusal(400, "an upload begins with the header Upload-Length, the bytes of the whole bundle")
-    if _flag(exchange, b"upload-complete") is not False:
-        raise Refusal(400, "an upload begins with the header Upload-Complete: ?0, since its bytes follow")
-    return length
-
-
-def _flag(exchange: Exchange, name: bytes) -> bool | None:
-    text = exchange.header(name)
-    if text not in ("", "?0", "?1"):
-        raise Refusal(400, f"the header {name.decode()} is {text[:40]!r}, expected ?0 or ?1")
-    return text == "?1" if text else None
-
-
-def _replace(query: bytes) -> bool:
-    given = query.decode("latin-1")
-    if given not in ("", "replace=true", "replace=false"):
-        raise Refusal(400, f"{given[:100]!r} is no option of an upload: expected replace=true")
-    return given == "replace=true"
 
 
 def _expect(exchange: Exchange, *methods: str) -> None:

@@ -14,13 +14,13 @@ from urllib.parse import quote
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import BundleError, EndpointRefused
 from edge_sdk.wire.blobs import Blob, Progress, send_blob
-from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import BUNDLE
 from edge_sdk.wire.http import HttpEndpoint
+from edge_sdk.wire.metadata import read_metadata
 
 __all__ = ["Uploaded", "upload"]
 
-ASK_TIMEOUT_MS = 10_000.0
+ASK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +106,15 @@ def _opened(source: Bundle | str | os.PathLike[str]) -> Iterator[Bundle]:
 
 
 def _is_there(endpoint: HttpEndpoint, name: str, digest: str) -> bool:
+    # Not as inference asks: that an endpoint is too slow for that just now says nothing about uploads.
+    where = f"{endpoint.name}: model {name!r}"
     try:
-        metadata = endpoint.metadata(name, deadline=Deadline.after(ASK_TIMEOUT_MS))
+        reply = endpoint.call("GET", f"/v2/models/{quote(name, safe='')}", {}, (), ASK_TIMEOUT_S, where)
     except EndpointRefused as error:
         if error.status == 404:
             return False
         raise
-    return metadata.parameters.get(BUNDLE) == digest
+    return read_metadata(reply.body, where).parameters.get(BUNDLE) == digest
 
 
 @contextmanager

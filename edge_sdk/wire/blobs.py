@@ -160,7 +160,7 @@ class _Sending:
         self._progress, self._stop = progress, stop
         self._piece_bytes = FIRST_PIECE_BYTES
         self._sent_bytes = self._beginnings = self._odd = 0
-        self._moved_s, self._furthest = time.monotonic(), -1
+        self._moved_s, self._stands_at = time.monotonic(), -1
         self._where = f"{endpoint.name}: upload of {blob.name}"
 
     def run(self) -> Sent:
@@ -196,7 +196,7 @@ class _Sending:
         if error.status == 409:
             return begun  # another byte is next: ask which. Before it began, the name is taken.
         if error.status == 404:
-            return 0 < self._beginnings < MOST_BEGINNINGS
+            return 0 < self._beginnings <= MOST_BEGINNINGS
         return error.status in BUSY or error.status == 408
 
     def _begin(self) -> _State:
@@ -231,6 +231,10 @@ class _Sending:
             raise
         took_s = time.monotonic() - began_s
         self._sent_bytes += len(piece)
+        if not state.complete and state.offset <= offset:
+            raise InvalidAnswer(
+                f"{self._where}: {len(piece)} bytes were sent, and the endpoint stays at {state.offset}"
+            )
         if took_s < FAST_S:
             self._piece_bytes = min(self._piece_bytes * 2, MOST_PIECE_BYTES)
         elif took_s > SLOW_S:
@@ -238,8 +242,12 @@ class _Sending:
         return state
 
     def _arrived(self, offset: int) -> None:
-        if offset != self._furthest:
-            self._furthest, self._moved_s = offset, time.monotonic()
+        if offset < self._stands_at:
+            self._beginnings += 1
+            if self._beginnings > MOST_BEGINNINGS:
+                raise EndpointRefused(f"{self._where}: what had arrived is lost there again and again")
+        if offset != self._stands_at:
+            self._stands_at, self._moved_s = offset, time.monotonic()
         if self._progress is not None:
             self._progress(offset, self._blob.size_bytes)
 

@@ -199,7 +199,7 @@ class HttpEndpoint(Endpoint):
             )
             if reply.status >= 300:
                 self._content(reply, where)
-            return reply
+            return Reply(reply.status, reply.headers, self._body(reply, where))
 
         return aside.ask(ask, NO_DEADLINE)
 
@@ -265,6 +265,10 @@ class HttpEndpoint(Endpoint):
 
         return Setup(done, run)
 
+    def _body(self, reply: Reply, where: str) -> memoryview:
+        coding = (reply.headers.get("Content-Encoding") or "").strip().lower()
+        return decoded(reply.body, coding, self._limits.max_body_bytes, where)
+
     def _content(self, reply: Reply, where: str) -> memoryview:
         """The body, decompressed.
 
@@ -272,8 +276,7 @@ class HttpEndpoint(Endpoint):
             EndpointRefused: the status is an error, with the reason that the endpoint gives.
             InvalidAnswer: the content coding is broken.
         """
-        coding = (reply.headers.get("Content-Encoding") or "").strip().lower()
-        body = decoded(reply.body, coding, self._limits.max_body_bytes, where)
+        body = self._body(reply, where)
         if reply.status == 200:
             return body
         reason = read_document(body).get("error") or bytes(body[:LONGEST_REASON]).decode("utf-8", "replace")

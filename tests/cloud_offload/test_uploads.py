@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 pytest.importorskip("onnxruntime")
 
 from cloud_offload.refusals import Refusal
+from cloud_offload.settings import ServeSettings
+from cloud_offload.store import Store
 from cloud_offload.upload_files import EXPIRES_S, IDLE_S, MOST_UPLOADS, Upload, UploadFiles
+from cloud_offload.uploads import Uploads
 from edge_sdk import bundle
+from edge_sdk.errors import InputError
 from tests.bundle.making import alter_manifest, golden, make, member, replace_member
 from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, start_endpoint
 from tests.cloud_offload.uploading import PARTIAL, begin, content_of, offset_of, place, send, sha256, small_bundle
@@ -181,11 +185,12 @@ def test_a_second_connection_waits_for_the_first_unless_that_stalled(taking: End
 # --- what is refused ---
 
 
-def test_an_endpoint_takes_no_uploads_unless_told(shared: Endpoint, content: bytes) -> None:
-    refused = begin(shared, "new", content)
-    assert refused.status == 403
-    assert "--upload-mb" in refused.json()["error"]
-    assert shared.ask("GET", place("new", content)).status == 403
+def test_a_repository_that_cannot_be_written_to_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(InputError, match="cannot be written to"):
+        Uploads(ServeSettings(repository=tmp_path, upload_mb=1), cast(Store, None))
 
 
 def test_tokens_apply(tmp_path: Path, start: Start, content: bytes) -> None:

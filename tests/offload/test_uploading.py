@@ -126,6 +126,15 @@ def test_under_another_name_and_in_the_place_of_another(folder: Path, endpoint: 
     assert endpoint.metadata("model").parameters["edge_bundle"] == other.digest
 
 
+def test_an_endpoint_that_inference_leaves_alone_for_now_takes_it_all_the_same(
+    folder: Path, endpoint: HttpEndpoint
+) -> None:
+    for _ in range(3):
+        endpoint.breaker.failed(endpoint.breaker.admit() or 0)
+    assert endpoint.breaker.state == "open"
+    assert upload(small_bundle(folder / "rested.edge"), endpoint).sent_bytes > 0
+
+
 def test_a_bundle_in_memory_or_damaged_is_told_before_anything_is_sent(folder: Path, endpoint: HttpEndpoint) -> None:
     content = content_of(folder / "mlp.edge")
     with bundle.open(content) as opened, pytest.raises(BundleError, match="memory"):
