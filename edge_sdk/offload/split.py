@@ -243,8 +243,9 @@ class SplitRunner(Runner):
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
         needs_ms = self.local.needs_ms()
         if needs_ms is not None:
-            # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken.
-            needs_ms += 2 * (self._woken_late.percentile_ms(0.95) or 0.0)
+            # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken: as
+            # late as it lately ever was, since beginning too early costs little.
+            needs_ms += 2 * (self._woken_late.percentile_ms(1.0) or 0.0)
 
         def here() -> Mapping[str, Any]:
             late_s = self._timeline() - asking.due_s
