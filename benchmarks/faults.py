@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -39,12 +38,11 @@ from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.retry import Retry
-from tests.offload.splits import SPLIT, answer_of, feeds_of, head, tail
+from tests.offload.splits import SETTLED, SPLIT, answer_of, feeds_of, head, resident_mb, tail
 from tests.wire.endpoint_process import endpoint_process
 from tests.wire.fault_proxy import FaultProxy
 
 REQUESTS, QUICK_REQUESTS = 2000, 60
-SETTLED = 200
 DEADLINE_MS = 100.0
 LEAST_RELOADS = 4
 
@@ -114,11 +112,6 @@ class Device:
         figures = self.runner.figures()
         row.remote, row.local, row.hedged, row.late = figures.remote, figures.local, figures.hedged, figures.late
         return row
-
-
-def resident_mb() -> float:
-    """Memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @contextlib.contextmanager

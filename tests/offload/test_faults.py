@@ -18,7 +18,7 @@ from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.retry import Retry
-from tests.offload.splits import SPLIT, answer_of, feeds_of, head, tail
+from tests.offload.splits import MOST_GROWTH_MB, SETTLED, SPLIT, answer_of, feeds_of, head, resident_mb, tail
 from tests.wire.endpoint_process import EndpointProcess, endpoint_process
 from tests.wire.fault_proxy import FaultProxy
 
@@ -26,16 +26,6 @@ from tests.wire.fault_proxy import FaultProxy
 COUNTS = [60, pytest.param(2000, marks=pytest.mark.slow)]
 PATIENT = 60_000.0
 """Milliseconds: on a machine that is busy with other things too, no failure is taken for lateness."""
-SETTLED = 200
-"""Requests after which engines, threads and the allocator have what they need."""
-MOST_GROWTH_MB = 8.0
-"""For threads that wait for a silent endpoint, and the allocator; 1,800 requests that leak 5 KB each take more."""
-
-
-def resident_mb() -> float:
-    """Memory that this process holds now, in MiB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +151,27 @@ def test_an_endpoint_that_is_overtaken_again_and_again_is_left_alone(server: End
         assert figures.hedged >= 3
         assert runner.endpoints[0].breaker.state == "open"
         assert figures.resting > 0
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_of_two_endpoints_the_other_answers_when_the_nearer_one_falls_silent(count: int) -> None:
+    with endpoint_process() as one, endpoint_process() as other:
+        endpoints = [HttpEndpoint(process.url, breaker=Breaker(failures=10**9)) for process in (one, other)]
+        local = LocalTail(lambda: tail, expected_ms=PATIENT)
+        runner = SplitRunner(SPLIT, head, local, endpoints, first_patience_ms=PATIENT)
+        while not all(endpoint.link.estimate() for endpoint in endpoints):
+            runner.run(feeds_of(0))
+        for silent, well in ((one, other), (other, one)):
+            well.mode("well")
+            silent.mode("stall")
+            for number in range(count // 2):
+                np.testing.assert_array_equal(runner.run(feeds_of(number))["y"], answer_of(number))
+            assert well.seen()["count"] > 0
+        figures = runner.figures()
+        assert figures.remote > 0 and figures.hedged > 0, figures
+        runner.close()
+        for endpoint in endpoints:
+            endpoint.close()
 
 
 @pytest.mark.parametrize("count", COUNTS)

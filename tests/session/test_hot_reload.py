@@ -32,6 +32,7 @@ from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from tests import models
 from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
+from tests.offload.splits import MOST_GROWTH_MB, SETTLED, resident_mb
 
 COUNTS = [60, pytest.param(2000, marks=pytest.mark.slow)]
 LEAST_RELOADS = 4
@@ -127,8 +128,12 @@ def ask(
     with reloaded.again_and_again(), ThreadPoolExecutor(4) as threads:
         asked = 0
         while asked < count or reloaded.reloads < LEAST_RELOADS:
+            if asked == SETTLED:
+                before_mb = resident_mb()
             list(threads.map(check, itertools.islice(numbers, 20)))
             asked += 20
+    if count > SETTLED:
+        assert resident_mb() <= before_mb + MOST_GROWTH_MB
     during = figures()
     while figures().remote == during.remote:
         check(next(numbers))
