@@ -116,10 +116,12 @@ class Application:
     async def _route(self, exchange: Exchange) -> None:
         match exchange.segments:
             case ["v2", "health", "live"]:
-                await self._state(exchange, True)
+                await self._json(exchange, {"live": True})
                 return
             case ["v2", "health", "ready"]:
-                await self._state(exchange, self.store.ready)
+                if not self.store.ready:
+                    raise Refusal(400, "the models are still being loaded")
+                await self._json(exchange, {"live": True, "ready": True})
                 return
         client = exchange.client
         if self._tokens is not None:
@@ -134,7 +136,7 @@ class Application:
                 await self._index(exchange)
             case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
                 _expect(exchange, "POST")
-                await self._options(exchange)
+                _check_parameters(await self._options(exchange), verb)
                 await (self.store.load(name) if verb == "load" else self.store.unload(name))
                 await exchange.answer(200, [])
             case ["v2", "repository", "models", name, "uploads", *rest]:
@@ -158,8 +160,8 @@ class Application:
                     exchange, _metadata(await self._find(exchange, name, version), self.store.versions(name))
                 )
             case ["ready"]:
-                await self._find(exchange, name, version)
-                await self._state(exchange, True)
+                serving = await self._find(exchange, name, version)
+                await self._json(exchange, {"name": serving.files.name, "ready": True})
             case ["infer"]:
                 _expect(exchange, "POST")
                 serving = await self._find(exchange, name, version)
@@ -175,10 +177,6 @@ class Application:
                 return await self.store.obtain(name, version)
         except TimeoutError:
             raise late(f"model {name[:200]!r}") from None
-
-    async def _state(self, exchange: Exchange, good: bool) -> None:
-        _expect(exchange, "GET")
-        await exchange.answer(200 if good else 503, [])
 
     async def _json(self, exchange: Exchange, content: Any, method: str = "GET") -> None:
         _expect(exchange, method)
@@ -203,6 +201,19 @@ class Application:
             return msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refusal(400, f"repository call: {' '.join(str(error).split())[:200]}") from None
+
+
+def _check_parameters(options: dict[str, Any], verb: str) -> None:
+    """Refuses what would have to be obeyed: a model is loaded as it lies in the repository."""
+    parameters = options.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise Refusal(400, f"{verb}: 'parameters' is no object")
+    if refused := next((key for key in parameters if key == "config" or key.startswith("file:")), None):
+        raise Refusal(
+            400, f"{verb}: the parameter {refused[:40]!r} is not supported here; put the file in the repository"
+        )
+    if not isinstance(parameters.get("unload_dependents", False), bool):
+        raise Refusal(400, f"{verb}: the parameter 'unload_dependents' is no true or false")
 
 
 def _expect(exchange: Exchange, method: str) -> None:

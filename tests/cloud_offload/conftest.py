@@ -11,7 +11,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from tests import models
-from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow, start_endpoint
+from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, all_types, put, slow, start_endpoint
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     put(repository, "spare", models.onnx_add())
     put(repository, "rows", add_constant(1.0), 1)
     put(repository, "rows", add_constant(2.0), 2)
+    put(repository, "types", all_types())
     put(repository, "slow", slow())
     put(repository, "broken", b"no model")
     limits = ["--max-body-mb", "4", "--max-pending-mb", "16", "--body-timeout", "5"]

@@ -161,3 +161,23 @@ def slow() -> bytes:
         [v("turns", [], models.I64)],
         [models.constant(n, x, d) for n, x, d in (("true", True, bool), ("zero", 0, np.int64), ("one", 1, np.int64))],
     )
+
+
+TYPES = {
+    "BOOL": np.array([True, False]),
+    **{f"UINT{8 * n}": np.array([0, 2 ** (8 * n) - 1], f"u{n}") for n in (1, 2, 4, 8)},
+    **{f"INT{8 * n}": np.array([-(2 ** (8 * n - 1)), 2 ** (8 * n - 1) - 1], f"i{n}") for n in (1, 2, 4, 8)},
+    **{f"FP{8 * n}": np.array([-0.5, 1024], f"f{n}") for n in (2, 4, 8)},
+}
+"""An array of each datatype of the protocol but BYTES, with its least and largest value."""
+
+
+def all_types() -> bytes:
+    """y_TYPE = x_TYPE for each datatype but BYTES; two elements."""
+    nodes, inputs, outputs = [], [], []
+    for name, array in TYPES.items():
+        kind = models.helper.np_dtype_to_tensor_dtype(array.dtype)
+        nodes.append(models.helper.make_node("Identity", [f"x_{name}"], [f"y_{name}"]))
+        inputs.append(models.value(f"x_{name}", [2], kind))
+        outputs.append(models.value(f"y_{name}", [2], kind))
+    return models.onnx_bytes(nodes, inputs, outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,7 @@ def feed(connection: Any, *pieces: bytes) -> str:
 def test_a_head_that_does_not_end_is_refused(connection: Any, head: tuple[bytes, ...]) -> None:
     assert feed(connection, *head).startswith("HTTP/1.1 400")
     assert connection.transport.ended
+    assert "error" in json.loads(connection.transport.written.partition(b"\r\n\r\n")[2])
 
 
 def test_a_head_and_a_body_of_any_size_that_end_are_taken(connection: Any) -> None:

@@ -1,16 +1,22 @@
-"""The Open Inference Protocol v2 over HTTP with its binary and repository extensions, asked of a real endpoint."""
+"""The Open Inference Protocol v2 over HTTP with its binary and repository extensions, asked of a real endpoint.
+
+README.md beside this file lists what the protocol's texts state, and the test for each.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_sdk.wire.body import encode_request
+from tests.cloud_offload.endpoints import TYPES
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -24,15 +30,29 @@ def json_request(**other: Any) -> bytes:
 
 
 def test_live_and_ready_answer_200(shared: Any) -> None:
-    assert shared.ask("GET", "/v2/health/live").status == 200
-    assert shared.ask("GET", "/v2/health/ready").status == 200
+    live, ready = shared.ask("GET", "/v2/health/live"), shared.ask("GET", "/v2/health/ready")
+    assert (live.status, live.json()) == (200, {"live": True})
+    assert (ready.status, ready.json()) == (200, {"live": True, "ready": True})
+    assert shared.ask("GET", "/v2/models/add/ready").json() == {"name": "add", "ready": True}
+
+
+def test_names_and_paths_are_case_sensitive(shared: Any) -> None:
+    for path in ("/v2/health/LIVE", "/V2", "/v2/models/ADD", "/v2/models/add/Ready"):
+        assert shared.ask("GET", path).status == 404
+    assert shared.ask("POST", "/v2/models/add/infer", json_request().replace(b"FP32", b"fp32")).status == 400
+    assert shared.ask("POST", "/v2/models/add/infer", json_request().replace(b'"x"', b'"X"')).status == 400
+
+
+def test_a_slash_at_the_end_changes_nothing(shared: Any) -> None:
+    for path in ("/v2/", "/v2/health/live/", "/v2/models/add/"):
+        assert shared.ask("GET", path).status == 200
 
 
 def test_server_metadata_has_name_version_and_extensions(shared: Any) -> None:
     told = shared.ask("GET", "/v2").json()
     assert told["name"] == "edge-sdk"
     assert told["version"]
-    assert "binary_tensor_data" in told["extensions"]
+    assert told["extensions"] == ["binary_tensor_data", "model_repository"]
 
 
 def test_model_metadata_has_versions_platform_inputs_and_outputs(shared: Any) -> None:
@@ -138,6 +158,109 @@ def test_an_answer_is_not_compressed_where_that_is_not_wanted(shared: Any) -> No
         assert "content-encoding" not in answer.headers
 
 
+def test_an_id_that_was_not_given_does_not_come_back(shared: Any) -> None:
+    assert "id" not in shared.ask("POST", "/v2/models/add/infer", json_request()).json()
+
+
+def test_all_outputs_come_where_none_is_named(shared: Any) -> None:
+    for outputs in ({}, {"outputs": []}):
+        inputs = [{"name": "x", "datatype": "FP32", "shape": [2, 3], "data": X.ravel().tolist()}]
+        answer = shared.ask("POST", "/v2/models/dynamic/infer", json.dumps({"inputs": inputs, **outputs}).encode())
+        assert [output["name"] for output in answer.json()["outputs"]] == ["y", "total"]
+
+
+@pytest.mark.parametrize("data", [X.tolist(), X.ravel().tolist()], ids=["nested", "flat"])
+def test_data_may_be_nested_or_flat_in_row_major_order(shared: Any, data: Any) -> None:
+    head = {"name": "x", "datatype": "FP32", "shape": [2, 3], "data": data}
+    answer = shared.ask("POST", "/v2/models/add/infer", json.dumps({"inputs": [head]}).encode())
+    assert np.array_equal(answer.response().outputs["y"], X + 1)
+
+
+def test_shape_and_data_are_those_of_the_whole_batch(shared: Any) -> None:
+    answer = shared.infer("rows/versions/1", {"x": np.zeros((5, 2), np.float32)}, binary=False)
+    assert answer.json()["outputs"][0]["shape"] == [5, 2]
+
+
+@pytest.mark.parametrize("parameters", [{"mine": "a", "n": 1, "f": 0.5, "b": True}, {"priority": 3}, {}])
+def test_parameters_that_mean_nothing_here_are_let_through(shared: Any, parameters: Any) -> None:
+    head = {"name": "x", "datatype": "FP32", "shape": [2, 3], "data": X.ravel().tolist(), "parameters": parameters}
+    body = {"inputs": [head], "parameters": parameters, "outputs": [{"name": "y", "parameters": parameters}]}
+    assert shared.ask("POST", "/v2/models/add/infer", json.dumps(body).encode()).status == 200
+
+
+@pytest.mark.parametrize("value", [None, [], {}])
+def test_parameters_are_text_numbers_or_flags(shared: Any, value: Any) -> None:
+    assert shared.ask("POST", "/v2/models/add/infer", json_request(parameters={"mine": value})).status == 400
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_every_datatype_is_carried_from_its_least_to_its_largest_value(shared: Any, binary: bool) -> None:
+    told = shared.ask("GET", "/v2/models/types").json()
+    assert [spec["datatype"] for spec in told["inputs"]] == list(TYPES)
+    answer = shared.infer("types", {f"x_{name}": array for name, array in TYPES.items()}, binary=binary).response()
+    for name, array in TYPES.items():
+        assert answer.outputs[f"y_{name}"].dtype == array.dtype
+        assert np.array_equal(answer.outputs[f"y_{name}"], array)
+
+
+# --- binary data ---
+
+
+def test_binary_data_is_little_endian_without_padding_in_the_order_of_the_inputs(shared: Any) -> None:
+    """Written by hand, as the text has it: 3 × FP32 of `b` before 3 × FP32 of `a`."""
+    raw = bytes.fromhex("0000803f 00000040 00004040") + bytes.fromhex("0000a040 0000a040 0000a040")
+    inputs = [
+        {"name": name, "datatype": "FP32", "shape": [3], "parameters": {"binary_data_size": 12}} for name in ("b", "a")
+    ]
+    head = json.dumps({"model_name": "two", "inputs": inputs, "outputs": [{"name": "sum"}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
+    answer = shared.ask("POST", "/v2/models/two/infer", head + raw, headers)
+    assert answer.json()["outputs"][0]["data"] == [6, 7, 8]
+
+
+def test_a_bool_is_one_byte_and_a_bytes_element_follows_its_length(shared: Any) -> None:
+    name = shared.ask("GET", "/v2/models/text").json()["inputs"][0]["name"]
+    raw = b"\x01\x00\x00\x00a" + b"\x02\x00\x00\x00\xc3\xa9"
+    tensor = {"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    assert shared.ask("POST", "/v2/models/text/infer", head + raw, headers).status == 200
+    answer = shared.infer("types", {f"x_{name}": array for name, array in TYPES.items()}, outputs=["y_BOOL"])
+    assert answer.body[int(answer.headers["inference-header-content-length"]) :] == b"\x01\x00"
+
+
+def test_binary_and_json_inputs_may_come_in_one_request(shared: Any) -> None:
+    inputs = [
+        {"name": "a", "datatype": "FP32", "shape": [3], "data": [1, 2, 3]},
+        {"name": "b", "datatype": "FP32", "shape": [3], "parameters": {"binary_data_size": 12}},
+    ]
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": "sum"}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = shared.ask("POST", "/v2/models/two/infer", head + np.ones(3, np.float32).tobytes(), headers)
+    assert answer.json()["outputs"][0]["data"] == [2, 3, 4]
+
+
+def test_binary_data_of_an_output_overrides_binary_data_output(shared: Any) -> None:
+    outputs = [{"name": "sum", "parameters": {"binary_data": False}}, {"name": "product"}]
+    inputs = [{"name": n, "datatype": "FP32", "shape": [3], "data": [1, 2, 3]} for n in "ab"]
+    body = {"inputs": inputs, "outputs": outputs, "parameters": {"binary_data_output": True}}
+    answer = shared.ask("POST", "/v2/models/two/infer", json.dumps(body).encode())
+    heads = json.loads(answer.body[: int(answer.headers["inference-header-content-length"])])["outputs"]
+    assert "data" in heads[0] and heads[1]["parameters"] == {"binary_data_size": 12}
+
+
+def test_without_binary_outputs_there_is_no_header_length_and_with_them_content_length_is_of_all(shared: Any) -> None:
+    assert "inference-header-content-length" not in shared.infer("add", {"x": X}, binary=False).headers
+    answer = shared.infer("add", {"x": X})
+    length = int(answer.headers["inference-header-content-length"])
+    assert int(answer.headers["content-length"]) == len(answer.body) == length + X.nbytes
+
+
+def test_binary_inputs_without_the_header_length_are_refused(shared: Any) -> None:
+    body = encode_request({"x": X})
+    assert shared.ask("POST", "/v2/models/add/infer", body.joined()).status == 400
+
+
 # --- errors ---
 
 
@@ -239,6 +362,33 @@ def test_the_index_tells_every_version_its_state_and_why(shared: Any) -> None:
     assert "broken" not in {row["name"] for row in ready}
 
 
+def test_index_rows_have_name_version_state_and_reason(shared: Any) -> None:
+    for row in shared.ask("POST", "/v2/repository/index", b"{}").json():
+        assert list(row) == ["name", "version", "state", "reason"]
+        assert all(isinstance(told, str) for told in row.values())
+    refused = shared.ask("POST", "/v2/repository/index", b'{"ready": 1}')
+    assert (refused.status, list(refused.json())) == (400, ["error"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters": {}}', b'{"parameters": {"unload_dependents": true}}'])
+def test_load_and_unload_take_no_body_or_parameters(shared: Any, body: bytes) -> None:
+    assert shared.ask("POST", "/v2/repository/models/spare/unload", body).status == 200
+    assert shared.ask("GET", "/v2/models/spare/ready").status == 404
+    assert shared.ask("POST", "/v2/repository/models/spare/load", body).status == 200
+    assert shared.ask("GET", "/v2/models/spare/ready").status == 200
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"config": "{}"}, {"file:1/model.onnx": "AAAA"}, {"unload_dependents": 1}, [], None]
+)
+def test_a_load_parameter_that_would_have_to_be_obeyed_is_refused(shared: Any, parameters: Any) -> None:
+    for verb in ("load", "unload"):
+        body = json.dumps({"parameters": parameters}).encode()
+        answer = shared.ask("POST", f"/v2/repository/models/spare/{verb}", body)
+        assert (answer.status, list(answer.json())) == (400, ["error"])
+    assert shared.ask("GET", "/v2/models/spare/ready").status == 200
+
+
 def test_loading_a_broken_model_is_told_why(shared: Any) -> None:
     answer = shared.ask("POST", "/v2/repository/models/broken/load")
     assert answer.status == 400
@@ -259,3 +409,11 @@ def test_each_request_is_one_line_of_json_in_the_log(shared: Any) -> None:
     told = shared.wait_for("request", path="/v2/models/nothing/ready")
     assert told["status"] == 404
     assert told["error"]
+
+
+def test_the_list_of_what_the_texts_state_names_only_tests_that_are_there() -> None:
+    folder = Path(__file__).parent
+    listed = set(re.findall(r"`(test_\w+)`", (folder / "README.md").read_text()))
+    assert len(listed) > 25
+    written = {name for path in folder.glob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    assert listed <= written, listed - written
