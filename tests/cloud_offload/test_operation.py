@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from edge_sdk.wire.body import decode_response, encode_request
+from edge_sdk.wire.body import Body, decode_response, encode_request
 from edge_sdk.wire.exchange import HEADER_LENGTH
 from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow
 
@@ -44,6 +45,10 @@ def busy_with(endpoint: Endpoint, count: int) -> Iterator[None]:
         thread.start()
     until(lambda: in_progress(endpoint) >= count)
     yield
+
+
+def length_of(body: Body) -> dict[str, str]:
+    return {"Inference-Header-Content-Length": str(body.header_length)}
 
 
 def lost(endpoint: Endpoint, model: str, inputs: dict[str, Any]) -> None:
@@ -296,7 +301,85 @@ def test_it_listens_on_this_machine_alone_unless_told(shared: Endpoint) -> None:
     assert shared.url.startswith("http://127.0.0.1:")
 
 
+def test_each_token_has_a_limit_of_its_own(tmp_path: Path, start: Start) -> None:
+    put(tmp_path / "models", "slow", slow())
+    (tmp_path / "tokens").write_text("first\nsecond\n")
+    endpoint = start(tmp_path / "models", "--per-client", "1", "--token-file", str(tmp_path / "tokens"))
+    first, second = ({"Authorization": f"Bearer {token}"} for token in ("first", "second"))
+    asking = endpoint.connect()
+    body = encode_request({"n": FOREVER})
+    asking.request("POST", "/v2/models/slow/infer", body.joined(), {**first, **length_of(body)})
+    until(lambda: endpoint.ask("GET", "/v2/models/slow", None, first).status == 429)
+    assert endpoint.infer("slow", {"n": A_WHILE}, second).status == 200
+    asking.close()
+
+
+# --- what it tells of itself ---
+
+
+def test_a_client_cannot_write_lines_of_the_log(shared: Endpoint) -> None:
+    fake = '{"event": "listening", "time": "now", "url": "http://evil"}'
+    for text in (
+        f"\n{fake}\n",
+        f"\r{fake}\r",
+        f'"}}\n{fake}',
+        "\u2028" + fake,
+        "\x1b[2J" + fake,
+        "\x00",
+        "\x85" + fake,
+    ):
+        shared.ask("GET", f"/v2/models/{quote(text, safe='')}/ready")
+        shared.ask("POST", f"/v2/models/marked/infer?{quote(text)}", text.encode(), {"X-Forwarded-For": "evil"})
+        shared.infer("add", {text: ROW}, request_id=text)
+    shared.ask("GET", "/v2/models/the-last-one/ready")
+    shared.wait_for("request", path="/v2/models/the-last-one/ready")
+    assert all("time" in event for event in shared.events), "a line is no JSON"
+    assert not [event for event in shared.events if event.get("url") == "http://evil" or event.get("client") == "evil"]
+
+
+def test_names_that_a_client_makes_up_are_no_labels_of_metrics(shared: Endpoint) -> None:
+    def labels() -> set[str]:
+        lines = shared.ask("GET", "/metrics").body.decode().splitlines()
+        return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+    for _ in range(2):  # the statuses themselves, and the latencies' first samples, are new once
+        before = labels()
+        for number in range(30):
+            name = f"made-up-{number}"
+            shared.infer(name, {"x": ROW})
+            shared.infer(f"add/versions/{number + 50}", {"x": ROW})
+            shared.infer(f"mlp@{name}", {"x": ROW})
+            shared.ask(f"M{number}", f"/{name}")
+            shared.ask("POST", f"/v2/repository/models/{name}/load")
+    assert labels() == before
+
+
 # --- the end ---
+
+
+def test_sigterm_under_load_gives_every_client_a_right_answer_or_none(tmp_path: Path, start: Start) -> None:
+    put(tmp_path, "add", add_constant(1.0))
+    endpoint = start(tmp_path)
+    begun = threading.Semaphore(0)
+
+    def ask() -> int:
+        count = 0
+        while True:
+            try:
+                answer = endpoint.infer("add", {"x": ROW + count})
+            except (OSError, http.client.BadStatusLine):
+                return count  # no answer at all: whoever asks tries elsewhere
+            assert answer.status == 200, answer.body
+            assert np.array_equal(answer.response().outputs["y"], ROW + count + 1)
+            count += 1
+            begun.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        for _ in range(40):
+            begun.acquire()
+        assert endpoint.terminate() == 0
+        assert sum(future.result() for future in asking) >= 40
 
 
 def test_sigterm_lets_requests_in_progress_finish(tmp_path: Path, start: Start) -> None:
