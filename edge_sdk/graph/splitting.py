@@ -145,7 +145,9 @@ def run_split(split: Split, head: Run, tail: Run, feeds: Mapping[str, Any]) -> d
     """
     given = head(feeds)
     answer = tail({name: given[name] if name in given else feeds[name] for name in split.sent})
-    return {name: given[name] for name in split.head_outputs} | {name: answer[name] for name in split.tail_outputs}
+    # By what is no output of the head, rather than by names: of a map an engine gives the keys beside the values.
+    own = {name: array for name, array in given.items() if name in split.head_outputs or name not in split.sent}
+    return own | dict(answer)
 
 
 def check_split(
@@ -173,6 +175,8 @@ def check_split(
     worst = Difference(True, 0.0, "")
     for request in feeds:
         expected, given = whole(request), run_split(split, head, tail, request)
+        if missing := sorted(expected.keys() - given.keys()):
+            raise ModelError(f"cut {split.cut.id}: head and tail do not give the output {missing[0]!r}; cut elsewhere")
         for name, array in expected.items():
             relative, exact = _apart(np.asarray(array), np.asarray(given[name]))
             if not exact and (worst.exact or relative > worst.relative):

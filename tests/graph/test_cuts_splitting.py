@@ -407,3 +407,18 @@ def test_some_cuts_of_real_models(assets: Path, name: str) -> None:
         split = split_model(path, cut, graph=graph)
         found = check_split(split, whole, run(split.head), run(split.tail), [feeds])
         assert found.exact or graph.format == "onnx"
+
+
+def test_the_keys_of_a_map_come_with_its_values() -> None:
+    content = models.onnx_map_output()
+    for cut in cuts_of(open_graph(content)):
+        assert difference(content, split_model(content, cut)).exact
+
+
+def test_an_output_that_neither_part_gives_is_told() -> None:
+    content = models.onnx_mlp()
+    split = split_model(content, cut_at(open_graph(content), ["h1"]))
+    feeds = made_up_feeds(loaded(content).inputs)
+    whole, head, tail = run(content), run(split.head), run(split.tail)
+    with pytest.raises(ModelError, match="do not give the output 'more'"):
+        check_split(split, lambda f: {**whole(f), "more": np.zeros(1)}, head, tail, [feeds])

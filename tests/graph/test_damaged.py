@@ -105,7 +105,7 @@ def test_thousands_of_altered_models_end_no_process(tmp_path: Path, first: int) 
 def test_altered_real_models_end_no_process(tmp_path: Path, assets: Path) -> None:
     for name in ("mnist_cnn.onnx", "ultraface_rfb320.onnx", "ultraface_rfb320.tflite", "resnet8_cifar10_int8.tflite"):
         shutil.copy(assets / "models" / name, tmp_path)
-    in_child("all", tmp_path, 0, 400)
+    in_child("all", tmp_path, 0, 120)
 
 
 @pytest.mark.slow
