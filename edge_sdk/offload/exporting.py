@@ -12,9 +12,11 @@ from pathlib import Path
 
 from edge_sdk.errors import ModelError, StorageError, UnreadableInput
 from edge_sdk.formats import open_model
+from edge_sdk.graph.codec import read_record
 from edge_sdk.graph.splitting import Split
 from edge_sdk.storage import read_whole, write_whole
 from edge_sdk.tensors import TensorSpec
+from edge_sdk.wire.endpoint import TailIdentity
 
 __all__ = ["SERVERS", "export_tail", "triton_config"]
 
@@ -101,7 +103,7 @@ def export_tail(server: str, folder: Path, name: str, split: Split) -> list[Path
 
 
 def triton_config(name: str, tail: bytes, backend: str = "onnxruntime") -> str:
-    """Triton's configuration of an ONNX tail, as protobuf text.
+    """Triton's configuration of an ONNX tail, as protobuf text. Its parameters tell which tail it is, if the file does.
 
     Args:
         name: what Triton calls it.
@@ -112,12 +114,17 @@ def triton_config(name: str, tail: bytes, backend: str = "onnxruntime") -> str:
         ModelError: it takes or gives what Triton has no type for.
     """
     with open_model(tail, name=name) as model:
-        info = model.describe()
+        info, record = model.describe(), read_record(model)
+    identity = {} if record is None else TailIdentity(record.source, record.cut, record.codec).parameters()
+    parameters = "".join(
+        f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
+        for key, value in identity.items()
+    )
     inputs = [_tensor(spec, name) for spec in info.inputs if spec.name not in info.initializer_inputs]
     outputs = [_tensor(spec, name) for spec in info.outputs]
     return (
         f"name: {_quoted(name)}\nbackend: {_quoted(backend)}\nmax_batch_size: 0\n"
-        f"input [\n{_joined(inputs)}\n]\noutput [\n{_joined(outputs)}\n]\n"
+        f"input [\n{_joined(inputs)}\n]\noutput [\n{_joined(outputs)}\n]\n{parameters}"
     )  # fmt: skip
 
 

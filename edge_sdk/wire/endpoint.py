@@ -16,7 +16,7 @@ from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.link import Link
 from edge_sdk.wire.overdue import Transfer
 
-__all__ = ["Answer", "Endpoint", "ModelMetadata", "TailIdentity", "check_answer"]
+__all__ = ["BUNDLE", "Answer", "Endpoint", "ModelMetadata", "TailIdentity", "check_answer"]
 
 BUNDLE, CUT, CODEC = "edge_bundle", "edge_cut", "edge_codec"
 

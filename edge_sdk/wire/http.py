@@ -20,11 +20,11 @@ from edge_sdk.wire.channel import Channel, Setup
 from edge_sdk.wire.connections import Address, Connection, Connections, TlsFiles
 from edge_sdk.wire.content_coding import coded, decoded, known_codings
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
-from edge_sdk.wire.endpoint import Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
+from edge_sdk.wire.endpoint import BUNDLE, Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
 from edge_sdk.wire.exchange import HEADER_LENGTH, Reply, exchange
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.link import Link
-from edge_sdk.wire.metadata import read_document, read_metadata
+from edge_sdk.wire.metadata import read_configuration, read_document, read_metadata
 from edge_sdk.wire.overdue import Transfer
 from edge_sdk.wire.retry import NO_RETRY, Retry
 
@@ -249,6 +249,14 @@ class HttpEndpoint(Endpoint):
         where = f"{self.name}: model {model!r}"
         return read_metadata(self._get(connection, self._target(model, version), left, where), where)
 
+    def _configured(self, connection: Connection, model: str, version: str, left: Deadline) -> dict[str, str]:
+        """Parameters of a model's configuration, where Triton tells what its metadata do not."""
+        try:
+            body = self._get(connection, f"{self._target(model, version)}/config", left, self.name)
+        except EndpointRefused:
+            return {}
+        return read_configuration(body)
+
     def _verification(self, model: str, version: str, identity: TailIdentity) -> Setup:
         """Asks for the metadata on the very connection that will carry the request: another one may lead to another
         process."""
@@ -259,8 +267,10 @@ class HttpEndpoint(Endpoint):
             return found_s is not None and time.monotonic() - found_s <= VERIFIED_FOR_S
 
         def run(connection: Connection, left: Deadline) -> None:
-            metadata = self._metadata(connection, model, version, left)
-            identity.check(metadata.parameters, f"{self.name}: model {model!r}")
+            told = self._metadata(connection, model, version, left).parameters
+            if BUNDLE not in told:
+                told = self._configured(connection, model, version, left)
+            identity.check(told, f"{self.name}: model {model!r}")
             connection.verified[key] = time.monotonic()
 
         return Setup(done, run)

@@ -9,7 +9,7 @@ import msgspec
 from edge_sdk.errors import InvalidAnswer
 from edge_sdk.wire.endpoint import ModelMetadata
 
-__all__ = ["read_document", "read_metadata"]
+__all__ = ["read_configuration", "read_document", "read_metadata"]
 
 
 class _Tensor(msgspec.Struct, frozen=True):
@@ -57,3 +57,15 @@ def read_document(body: memoryview) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def read_configuration(body: memoryview) -> dict[str, str]:
+    """Parameters in the answer to Triton's `GET /v2/models/NAME/config`; empty where it is of another form.
+
+    Source: Triton's "Model Configuration" extension; values are objects `{"string_value": …}`.
+    """
+    parameters = read_document(body).get("parameters")
+    if not isinstance(parameters, dict):
+        return {}
+    values = {name: value.get("string_value") for name, value in parameters.items() if isinstance(value, dict)}
+    return {name: value for name, value in values.items() if isinstance(value, str)}

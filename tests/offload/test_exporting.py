@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import ModelError
+from edge_sdk.formats import open_model
 from edge_sdk.graph import open_graph
 from edge_sdk.graph.cuts import single_cuts
 from edge_sdk.graph.splitting import Split, split_model
 from edge_sdk.offload.exporting import export_tail, triton_config
+from edge_sdk.wire.endpoint import TailIdentity
 from tests import models
 
 onnx = pytest.importorskip("onnx")
@@ -25,6 +27,11 @@ def split() -> Split:
     content = models.onnx_mlp()
     cut = single_cuts(open_graph(content))[0]
     return split_model(content, cut, codec="int8", ranges={cut.tensors[0]: (-1.0, 1.0)})
+
+
+def fingerprint() -> str:
+    with open_model(models.onnx_mlp()) as model:
+        return model.fingerprint
 
 
 def test_triton_gets_a_model_and_its_configuration(split: Split, tmp_path: Path) -> None:
@@ -61,6 +68,8 @@ def test_the_configuration_is_one_of_tritons_schema(split: Split) -> None:
     assert config.name == 'odd "name"\n' and config.backend == "onnxruntime"
     assert [(entry.name, list(entry.dims)) for entry in config.output] == [("y", [-1, 4])]
     assert config.input[0].data_type == schema.TYPE_UINT8
+    told = {key: value.string_value for key, value in config.parameters.items()}
+    assert told == TailIdentity(fingerprint(), split.cut.id, "int8").parameters()
 
 
 def test_openvino_gets_an_entry_beside_those_of_others(split: Split, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import InvalidAnswer
-from edge_sdk.wire.metadata import read_document, read_metadata
+from edge_sdk.wire.metadata import read_configuration, read_document, read_metadata
 
 # As Triton and mlserver answer; the second has no versions and names parameters null.
 TRITON = {
@@ -47,3 +47,16 @@ def test_no_body_breaks_the_reader(body: bytes) -> None:
         read_metadata(memoryview(body), "endpoint")
     except InvalidAnswer as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"parameters": {"a": {"string_value": "b"}, "c": {"string_value": 1}, "d": "e"}}', {"a": "b"}),
+        (b'{"name": "m"}', {}),
+        (b'{"parameters": ["a"]}', {}),
+        (b"<html>", {}),
+    ],
+)
+def test_parameters_of_a_configuration(body: bytes, expected: dict[str, str]) -> None:
+    assert read_configuration(memoryview(body)) == expected
