@@ -8,7 +8,6 @@ from collections import Counter as TallyCounter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -24,26 +23,14 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64)
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, event, and the record's `fields`."""
 
-    _second, _date = -1, ""
-
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        second = int(record.created)
-        if second != self._second:  # a calendar is asked once a second, not once a request
-            self._second, self._date = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        told = {
-            "time": f"{self._date}.{int((record.created - second) * 1e3):03d}+00:00",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-        }
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told = {"time": time, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
         told.update(getattr(record, "fields", {}))
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
-        try:
-            return msgspec.json.encode(told, enc_hook=str).decode()
-        except (UnicodeEncodeError, TypeError, ValueError):  # text that is no Unicode, keys that are no text
-            return json.dumps(told, default=str)
+        return json.dumps(told, default=str)
 
 
 class Meters:
