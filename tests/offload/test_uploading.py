@@ -255,6 +255,56 @@ def test_over_a_poor_link_it_arrives(folder: Path, proxy: FaultProxy, fault: str
     client.close()
 
 
+@pytest.mark.slow
+def test_whatever_befalls_link_and_endpoint_no_request_is_lost_and_the_bundle_arrives(
+    folder: Path, server: Server
+) -> None:
+    """Cuts, stalls, losses, and the endpoint killed twice, all in the middle of uploads, beside inference."""
+    pytest.importorskip("onnx")
+    whole = folder / "split.onnx"
+    whole.write_bytes(models.onnx_mlp(8, 16, 4))
+    put(folder / "repository", "split", whole.read_bytes())
+    with edge_sdk.load(whole, plan_budget_s=0) as session:
+        expected = next(iter(session.run(X).values()))
+    proxy = FaultProxy(server.port)
+    faults = iter([proxy.cut, server.kill, proxy.stall, proxy.cut, server.kill, proxy.cut])
+    done = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        with edge_sdk.load(whole, plan_budget_s=0, endpoints=[proxy.url]) as session:
+            while asked < 2000 or not done.is_set():
+                np.testing.assert_allclose(next(iter(session.run(X).values())), expected, rtol=1e-5)
+                asked += 1
+            figures = session.split_figures()
+        assert figures is not None and figures.requests == figures.remote + figures.local == asked
+        return asked
+
+    def misfortune(there: int, total: int) -> None:
+        """The next fault, while the upload is on its way; all is well again soon after."""
+        if 0 < there < total and (fault := next(faults, None)) is not None:
+            fault()
+            again = server.start_again if fault == server.kill else proxy.restore
+            threading.Timer(0.2, again).start()
+
+    client = HttpEndpoint(proxy.url)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            for number in range(3):
+                made = small_bundle(folder / f"chaos{number}.edge", hidden=MIDDLE + number)
+                sent = upload(made, client, progress=misfortune)
+                assert sent.sent_bytes <= sent.size_bytes, "no byte that had arrived travelled again"
+        finally:
+            done.set()
+        assert asking.result() >= 2000
+    for number in range(3):
+        assert client.metadata(f"chaos{number}").parameters["edge_bundle"]
+    assert next(faults, None) is None, "every fault happened"
+    client.close()
+    proxy.close()
+
+
 # --- the disk is full, and inference goes on ---
 
 
