@@ -40,7 +40,7 @@ class Offload:
         model: name of the whole model at the endpoints; as it is called here where None.
         deadline_ms: of each request; None for none.
         codec: how the cut's tensors travel: "none", "fp16" or "int8".
-        data: requests for the ranges of "int8", as the session takes them.
+        data: requests as the session takes them, for the ranges of "int8" and to compare a codec's answers on.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -134,19 +134,7 @@ def split_runner(
     cut = _cut(graph, offload.cut, name, variant.cuts)
     floats = any(graph.tensors[tensor].dtype == "float32" for tensor in cut.tensors)
     codec = offload.codec if floats else "none"
-    samples: list[dict[str, Any]] = []
-    if codec == "int8":
-        from edge_sdk.offload.sampling import inner_feeds
-
-        golden = tuple(one.feeds for one in variant.golden()) if not offload.data else ()
-        if not offload.data and not golden:
-            raise InputError(
-                f"{name}: codec int8 takes its ranges from requests, and there are none: give some with data=[feeds, …]"
-                " (--data), load a bundle with golden requests, or take codec fp16"
-            )
-        # Golden requests are of the bundle's signature; the caller's go through all that a session has around it.
-        around, where = (wrap, "data") if offload.data else (variant.wrap, "golden request")
-        samples = inner_feeds(engine.load(file, options), around, offload.data or golden, f"{name}: {where}")
+    samples = _samples(offload, variant, codec, name, lambda: engine.load(file, options), wrap)
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
     # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
@@ -168,6 +156,35 @@ def split_runner(
         travels = f"{travels} as {codec} (answers differ by {parts.difference.relative:.2g} of the largest value)"
     reason = f"cut at {', '.join(cut.tensors)}: {travels} travel; tail at {where}, or here; head: {plan.reason}"
     return runner, msgspec.structs.replace(plan, kind="split", reason=reason)
+
+
+def _samples(
+    offload: Offload,
+    variant: Variant,
+    codec: str,
+    name: str,
+    load: Callable[[], Runner],
+    wrap: Callable[[Runner], Runner],
+) -> list[dict[str, Any]]:
+    """Requests as the variant's file takes them, for the ranges of int8 and to compare on: the caller's, or a bundle's.
+
+    A codec that loses something is compared on what it will meet; made-up numbers do where nothing is lost.
+    """
+    from edge_sdk.offload.sampling import inner_feeds
+
+    if codec == "none":
+        return []
+    if offload.data:
+        return inner_feeds(load(), wrap, offload.data, f"{name}: data")
+    golden = [one.feeds for one in variant.golden()]
+    if golden:  # they are of the bundle's signature: what a session has around that is not for them
+        return inner_feeds(load(), variant.wrap, golden, f"{name}: golden request")
+    if codec == "int8":
+        raise InputError(
+            f"{name}: codec int8 takes its ranges from requests, and there are none: give some with data=[feeds, …]"
+            " (--data), load a bundle with golden requests, or take codec fp16"
+        )
+    return []
 
 
 def figures_of(runner: Runner) -> SplitFigures:

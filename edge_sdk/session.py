@@ -108,7 +108,8 @@ def load(
             where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
         codec: how the tensors of the cut travel: "none" (as they are, also where None), "fp16" (half of the bytes of
             floats) or "int8" (a quarter), which `data` sets the ranges for.
-        data: requests as `run` takes them, for codec "int8"; the golden requests of a bundle where there are none.
+        data: requests as `run` takes them, that codec "int8" takes its ranges from, and that answers with a codec are
+            compared on; the golden requests of a bundle where there are none.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
         deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
         upload: send the bundle to endpoints that do not have it, once, beside the session; until then, and where it is

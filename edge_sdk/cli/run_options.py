@@ -68,7 +68,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--codec", choices=_CODECS, help="how the cut's tensors travel to --endpoint (none)")
     group.add_argument(
         "--data", metavar="PATH", nargs="+", action="extend", default=[],
-        help="inputs like those of --input that --codec int8 takes its ranges from",
+        help="inputs like those of --input, to compare --codec on; int8 takes its ranges from them",
     )  # fmt: skip
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
     group.add_argument("--upload", action="store_true", help="send the bundle to an --endpoint that does not have it")

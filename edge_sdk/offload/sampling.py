@@ -30,7 +30,12 @@ def inner_feeds(
         EngineError: the model failed on one.
     """
     recorder = _Recorder(runner)
-    with closing(wrap(recorder)) as outer:
+    try:
+        wrapped = wrap(recorder)
+    except BaseException:
+        recorder.close()
+        raise
+    with closing(wrapped) as outer:
         check = FeedCheck(outer.inputs, outer.optional_inputs, where)
         for request in requests:
             outer.run(check(request))

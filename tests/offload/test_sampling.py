@@ -40,3 +40,17 @@ def test_state_is_carried_from_request_to_request() -> None:
 def test_a_request_that_does_not_fit_is_told() -> None:
     with pytest.raises(InputShapeError, match="the data"):
         inner_feeds(loaded(models.onnx_mlp()), lambda inner: inner, [np.zeros((1, 9), np.float32)], "the data")
+
+
+def test_a_runner_that_cannot_be_wrapped_is_closed() -> None:
+    closed = []
+    runner = loaded(models.onnx_mlp())
+    close = runner.close
+    runner.close = lambda: closed.append(close())  # type: ignore[method-assign]
+
+    def refuse(inner: Runner) -> Runner:
+        raise InputShapeError("does not fit")
+
+    with pytest.raises(InputShapeError, match="does not fit"):
+        inner_feeds(runner, refuse, [], "data")
+    assert len(closed) == 1

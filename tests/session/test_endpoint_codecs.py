@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 import edge_sdk
 from edge_sdk.bundle import Answer, Golden
 from edge_sdk.cli import main
-from edge_sdk.errors import InputError, InputShapeError
+from edge_sdk.errors import InputError, InputShapeError, ModelError
 from tests import models
 from tests.bundle.making import SMALL, make, variants
 from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
@@ -110,6 +110,13 @@ def test_heads_made_with_other_data_get_other_tails(server: Endpoint, model: Pat
         np.testing.assert_allclose(there, repeated(here, len(there)), rtol=1e-6, atol=0)
         apart.append(np.abs(np.array(here) - np.array(whole)).max())
     assert apart[0] < 0.05 < apart[1], "ranges that are far too wide leave few levels"
+
+
+def test_values_that_fp16_cannot_hold_are_found_on_data(model: Path) -> None:
+    large = [{"x": np.full((1, 8), 1e6, np.float32)}]
+    asked: dict[str, Any] = {"endpoints": [NOBODY], "cut": "h2", "codec": "fp16"}
+    with pytest.raises(ModelError, match="differ from the whole model"):
+        edge_sdk.load(model, plan_budget_s=0, **asked, data=large)
 
 
 def test_a_bundles_golden_requests_set_the_ranges(server: Endpoint, tmp_path: Path) -> None:
