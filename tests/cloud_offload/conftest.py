@@ -31,7 +31,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     put(repository, "types", all_types())
     put(repository, "slow", slow())
     put(repository, "broken", b"no model")
-    limits = ["--max-body-mb", "4", "--max-pending-mb", "16", "--body-timeout", "5"]
+    limits = ["--max-body-mb", "4", "--max-pending-mb", "16", "--body-timeout", "5", "--upload-mb", "1"]
     endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), "--versions", "all", *limits)
     yield endpoint
     endpoint.process.kill()

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import random
 import struct
@@ -91,6 +93,8 @@ def case(number: int) -> Case:
         allowed.add(504)
     if b"@" in sent or b"%40" in sent:
         allowed |= {503, 504}  # tails are made one after the other, and few may wait
+    if kind == "uploads":
+        allowed |= {503, 507}  # another transfer of the same upload goes on; the room for uploads is used up
     return Case(number, kind, tuple(pieces), frozenset(allowed))
 
 
@@ -278,6 +282,45 @@ def repository(rng: Random) -> list[bytes]:
     return http(rng, body, path="/v2/repository/" + verb)
 
 
+def uploads(rng: Random) -> list[bytes]:
+    """Uploads begun, continued and given up in any order, with headers that lie; what is sent is no bundle."""
+    content = bytes(rng.choice([b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + bytes(500), b"{}", bytes(3000)]))
+    digest = hashlib.sha256(content)
+    told = base64.b64encode(digest.digest()).decode()
+    names = ["", "..", "%2e%2e", "a%2fb", "a@b", "%00", "é", "a" * 300]
+    name = rng.choice(names if rng.random() < 0.2 else ["up0", "up1", "up2", "add", "spare"])
+    sha = rng.choice(
+        [digest.hexdigest()] * 5 + ["", "0" * 64, digest.hexdigest().upper(), "x" * 64, "..", "%2e%2e%2fx"]
+    )
+    place = f"/v2/repository/models/{name}/uploads"
+    odd = ["0", "1", str(len(content)), str(len(content) + 1), "-1", "", "1e3", "9" * 14, "9" * 30, "\xb2"]
+    pieces = []
+    for _ in range(rng.randint(1, 5)):
+        method = rng.choice(["POST", "POST", "PATCH", "PATCH", "GET", "HEAD", "DELETE", "PUT"]) if pieces else "POST"
+        at = rng.choice([0, 0, 0, rng.randint(0, len(content))])
+        headers = {
+            "Upload-Length": rng.choice([str(len(content))] * 20 + odd),
+            "Upload-Complete": rng.choice(["?0" if method == "POST" else "?1"] * 6 + ["?0", "?1", "1", "?2", "\xff"]),
+            "Upload-Offset": rng.choice([str(at)] * 20 + odd),
+            "Repr-Digest": rng.choice(
+                [f"sha-256=:{told}:"] * 4 + [f"sha-256=:{told[:-2]}:", "sha-256=::", "md5=:eA==:", ""]
+            ),
+            "Content-Type": rng.choice(["application/partial-upload"] * 4 + ["text/plain", ""]),
+            "Content-Encoding": rng.choice(["identity"] * 4 + ["gzip", "br"]),
+        }
+        for gone in rng.sample(list(headers), rng.choice([0, 0, 0, 1, 2])):
+            del headers[gone]
+        query = rng.choice(["", "", "?replace=true", "?replace=1", "?%ff"])
+        body = content[at : rng.randint(at, len(content))] if rng.random() < 0.5 else content[at:]
+        if method != "PATCH" and rng.random() < 0.9:
+            body = b""
+        path = place + query if method == "POST" else f"{place}/{sha}{query}"
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+        lines += [f"{header}: {text}" for header, text in headers.items()]
+        pieces += ["\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n", body]
+    return pieces
+
+
 def framing(rng: Random) -> list[bytes]:
     """Bodies whose length is told wrongly, twice, or in chunks that lie."""
     model, body, length = good(rng)
@@ -355,7 +398,7 @@ KINDS: dict[str, Callable[[Random], list[bytes]]] = {
     make.__name__: make
     for make in (
         *(flipped_body, flipped_request, lying_header_length, structure, deep, numbers, sizes, lengths_of_bytes, coded),
-        *(headers, deadlines, paths, tails, repository, framing, pipelined, no_http),
+        *(headers, deadlines, paths, tails, repository, uploads, framing, pipelined, no_http),
     )
 }
 
