@@ -260,6 +260,18 @@ def paths(rng: Random) -> list[bytes]:
 def tails(rng: Random) -> list[bytes]:
     cuts = ["h1", "h2", "h3,h1", "x", "y", "c", "0123456789ab", "", "h2%252Ch1", "%", ",", ",".join("h" * 300)]
     cuts += ["h1+fp16", "h1+int8", "h1+none", "h2+", "+fp16", "h1@h2", "\x7f", "é", "h" * 9000, "../x", "%00"]
+    scales = ["3c000000:0", "3c000000:-128", "7fc00000:0", "7f800000:0", "00000000:0", "bf800000:0", "00000001:0"]
+    scales += [
+        "3c000000:300",
+        "3c000000:",
+        "3c",
+        ":",
+        "",
+        "zzzzzzzz:0",
+        "3c000000:0,3c000000:0",
+        "3c000000:" + "9" * 99,
+    ]
+    cuts += [f"{cut}+int8={rng.choice(scales)}" for cut in ("h1", "h2", "x", "label", "h1,h2")]
     prints = ["", "", "", ":", ":deadbeef", ":dead", ":" + "0" * 64, ":" + "g" * 8, ":" + "a" * 200]
     model = rng.choice(["mlp", "mlp", "image", "lite", "nothing", "broken", "", "%6dlp"])
     rest = rng.choice(["", "/ready", "/infer", "/versions/1", "/versions/1/infer", "/versions/9/infer"])
