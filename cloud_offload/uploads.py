@@ -18,7 +18,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -50,10 +51,27 @@ _STALLED_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class _Transfer:
-    """A request that carries bytes of an upload now."""
+    """A request that carries bytes of an upload now.
+
+    Attributes:
+        patience: how long it waits for the next bytes.
+        heard_s: when the last came.
+        over: set once it is.
+    """
 
     patience: asyncio.Timeout
-    heard_s: float
+    heard_s: float = field(default_factory=monotonic)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def heard(self, idle_s: float) -> None:
+        """Something came: it may go on for another `idle_s`."""
+        self.heard_s = monotonic()
+        self.patience.reschedule(asyncio.get_running_loop().time() + idle_s)
+
+    def end(self) -> None:
+        """Ends it now, as if nothing had come for too long."""
+        with suppress(RuntimeError):  # it is not waiting for bytes, but for the disk
+            self.patience.reschedule(asyncio.get_running_loop().time())
 
 
 class Uploads:
@@ -71,8 +89,9 @@ class Uploads:
         self._settings, self._store = settings, store
         self._most_bytes = settings.upload_mb * 2**20
         self._files = UploadFiles(settings.repository, self._most_bytes)
-        # Two, so that others may send while one is being checked.
         self._disk = ThreadPoolExecutor(2, "uploads")
+        # Apart from them and one after the other: others go on sending while one is checked, which may take long.
+        self._checker = ThreadPoolExecutor(1, "upload-check")
         self._transfers: dict[str, _Transfer] = {}
         self._finishing: dict[str, asyncio.Task[None]] = {}
         # A client whose connection broke while its upload was checked asks again, and is told what came of it.
@@ -106,7 +125,8 @@ class Uploads:
 
     def close(self) -> bool:
         """Takes no more. Returns whether one is still being checked."""
-        self._disk.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._disk, self._checker):
+            executor.shutdown(wait=False, cancel_futures=True)
         return bool(self._finishing)
 
     async def _begin(self, exchange: Exchange, name: str) -> None:
@@ -173,6 +193,15 @@ class Uploads:
     async def _received(self, exchange: Exchange, upload: Upload, offset: int, complete: bool) -> int:
         """Takes the body to the disk as it comes: what came before a connection broke need not come again."""
         await self._make_way(upload)
+        transfer = self._transfers[upload.key] = _Transfer(asyncio.timeout(self._settings.body_timeout_s))
+        try:
+            return await self._taken(exchange, upload, offset, complete, transfer)
+        finally:
+            if self._transfers.get(upload.key) is transfer:
+                del self._transfers[upload.key]
+            transfer.over.set()
+
+    async def _taken(self, exchange: Exchange, upload: Upload, offset: int, complete: bool, transfer: _Transfer) -> int:
         here = await self._on_disk(self._files.have, upload)
         if here != offset:
             raise wrong_offset(offset, here)
@@ -183,11 +212,9 @@ class Uploads:
             raise Refusal(
                 400, f"{told} bytes are to come, {what} the {left} that are left; Upload-Complete says {complete}"
             )
-        idle_s = self._settings.body_timeout_s
         piece = bytearray()
         try:
-            async with asyncio.timeout(idle_s) as patience:
-                transfer = self._transfers[upload.key] = _Transfer(patience, monotonic())
+            async with transfer.patience:
                 async for chunk in exchange.chunks():
                     left -= len(chunk)
                     if left < 0:
@@ -197,13 +224,11 @@ class Uploads:
                         whole, piece = piece, bytearray()
                         await self._on_disk(self._files.append, upload, offset, whole)
                         offset += len(whole)
-                    transfer.heard_s = monotonic()
-                    patience.reschedule(asyncio.get_running_loop().time() + idle_s)
+                    transfer.heard(self._settings.body_timeout_s)
         except TimeoutError:
             raise Refusal(408, f"the bytes stopped coming; the upload goes on at byte {offset + len(piece)}") from None
         finally:
             # Also where the connection broke, and without waiting: the next request may be here already.
-            self._transfers.pop(upload.key, None)
             if piece:
                 self._at_once(upload, offset, piece)
         # What the client is told has arrived stays so, also when the power fails.
@@ -214,11 +239,13 @@ class Uploads:
         before = self._transfers.get(upload.key)
         if before is None:
             return
-        if monotonic() - before.heard_s < _STALLED_S:
+        stalled = monotonic() - before.heard_s >= _STALLED_S
+        if stalled:
+            before.end()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(before.over.wait(), _STALLED_S)
+        if self._transfers.get(upload.key) is not None:  # it goes on, or yet another was faster
             raise busy(503, f"another connection sends this upload of {upload.name!r} now; try again later")
-        before.patience.reschedule(asyncio.get_running_loop().time())
-        while self._transfers.get(upload.key) is before:
-            await asyncio.sleep(0)
 
     def _at_once(self, upload: Upload, offset: int, piece: bytearray) -> None:
         try:
@@ -230,7 +257,7 @@ class Uploads:
         if upload.key in self._finishing:
             raise Refusal(409, f"the upload of {upload.name!r} is whole and is being checked")
         if (transfer := self._transfers.get(upload.key)) is not None:
-            transfer.patience.reschedule(asyncio.get_running_loop().time())
+            transfer.end()
         await self._on_disk(self._files.drop, upload.name, upload.sha256)
 
     async def _finish(self, upload: Upload) -> None:
@@ -238,7 +265,7 @@ class Uploads:
         path = self._files.path(upload)
         fields = {"model": upload.name, "bytes": upload.size_bytes, "sha256": upload.sha256}
         try:
-            await self._on_disk(check_upload, path, upload, self._most_bytes)
+            await self._on_disk(check_upload, path, upload, self._most_bytes, executor=self._checker)
             async with self._placing:
                 await self._place(path, upload)
             self._files.drop(upload.name, upload.sha256)
@@ -297,14 +324,16 @@ class Uploads:
         self._hashes[path] = (stamp, digest)
         return digest
 
-    async def _on_disk(self, call: Callable[..., Result], *arguments: Any) -> Result:
+    async def _on_disk(
+        self, call: Callable[..., Result], *arguments: Any, executor: ThreadPoolExecutor | None = None
+    ) -> Result:
         """Calls in a thread of its own; what the disk lacks is told the client, other failures go to the log.
 
         Raises:
             Refusal: 507 where there is no room.
         """
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._disk, partial(call, *arguments))
+            return await asyncio.get_running_loop().run_in_executor(executor or self._disk, partial(call, *arguments))
         except FileNotFoundError:
             raise Refusal(404, "the upload is not here any more; begin it again") from None
         except OSError as error:
