@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +149,33 @@ def test_what_came_before_the_connection_broke_is_kept_to_the_byte(taking: Endpo
     assert offset_of(taking, "broken-off", content) == at
     assert send(taking, "broken-off", content, at).status == 204
     assert taking.infer("broken-off", {"x": X}).status == 200
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_somebody_elses_client_uploads_in_two_pieces(taking: Endpoint, content: bytes, tmp_path: Path) -> None:
+    def curl(*arguments: str) -> str:
+        command = ["curl", "--silent", "--show-error", "--fail", "--include", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.lower()
+
+    (tmp_path / "first").write_bytes(content[:400])
+    (tmp_path / "rest").write_bytes(content[400:])
+    digest = base64.b64encode(bytes.fromhex(sha256(content))).decode()
+    begun = curl(
+        "--request", "POST", f"{taking.url}/v2/repository/models/curled/uploads",
+        "--header", f"Upload-Length: {len(content)}", "--header", "Upload-Complete: ?0",
+        "--header", f"Repr-Digest: sha-256=:{digest}:",
+    )  # fmt: skip
+    assert "201 created" in begun and f"location: {place('curled', content)}" in begun
+    where = f"{taking.url}{place('curled', content)}"
+    for name, offset, complete in (("first", 0, "?0"), ("rest", 400, "?1")):
+        assert f"upload-offset: {offset}" in curl("--head", where)
+        told = curl(
+            "--request", "PATCH", where, "--data-binary", f"@{tmp_path / name}",
+            "--header", "Content-Type: application/partial-upload",
+            "--header", f"Upload-Offset: {offset}", "--header", f"Upload-Complete: {complete}",
+        )  # fmt: skip
+        assert f"upload-complete: {complete}" in told
+    assert taking.infer("curled", {"x": X}).status == 200
 
 
 # --- two at once ---
