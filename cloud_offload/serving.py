@@ -1,8 +1,7 @@
 """One loaded version of a model: its queue, and the threads that compute what is in it.
 
-Everything but `_compute` happens on the event loop's thread, so there are no locks; so does `_compute` where the
-model is quick (`Pace`). Requests wait in a queue of their own while all threads are busy; those of one form that wait
-together are computed together.
+Everything but `_compute` happens on the event loop's thread, so there are no locks. Requests wait in a queue of their
+own while all threads are busy; those of one form that wait together are computed together.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cloud_offload.batching import Form, form_of, joined, may_batch, parted
-from cloud_offload.pace import Pace, bounded
 from cloud_offload.refusals import busy, late
 from cloud_offload.repository import ModelFiles
 from cloud_offload.settings import ServeSettings
@@ -62,12 +60,10 @@ class Serving:
         batches: bool,
         settings: ServeSettings,
         meter: str = "",
-        pace: Pace | None = None,
     ) -> None:
         self.files, self.session, self.parameters, self.batches = files, session, dict(parameters), batches
         self.meter = meter or files.name
         self._settings = settings
-        self._pace = pace or Pace(bounded=False)
         self.check = FeedCheck(session.inputs, where=f"model {files.name!r}")
         self._queue: deque[_Pending] = deque()
         self._running = 0
@@ -143,13 +139,6 @@ class Serving:
                 return
             self._running += 1
             self.batch_sizes.append(len(batch))
-            if self._pace.quick:
-                done: asyncio.Future[_Computed] = loop.create_future()
-                done.set_result(_compute(self.session, batch))
-                self._deliver(batch, done)
-                if self._queue:  # others are to be read and answered in between
-                    loop.call_soon(self._start, loop, executor)
-                return
             future = loop.run_in_executor(executor, _compute, self.session, batch)
             future.add_done_callback(partial(self._finish, batch, loop, executor))
 
@@ -175,29 +164,20 @@ class Serving:
         return batch
 
     def _finish(
-        self,
-        batch: Sequence[_Pending],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor,
-        done: asyncio.Future[_Computed],
+        self, batch: Sequence[_Pending], loop: asyncio.AbstractEventLoop, executor: Executor, done: asyncio.Future[Any]
     ) -> None:
-        self._deliver(batch, done)
-        self._start(loop, executor)
-        self._close_if_done()
-
-    def _deliver(self, batch: Sequence[_Pending], done: asyncio.Future[_Computed]) -> None:
         self._running -= 1
         error = done.exception() if not done.cancelled() else RuntimeError("the endpoint is stopping")
-        if error is None:
-            self._pace.took(done.result().seconds)
         for index, pending in enumerate(batch):
             if pending.answer.done():
                 continue
-            result = error if error is not None else done.result().answers[index]
+            result = error if error is not None else done.result()[index]
             if isinstance(result, BaseException):
                 pending.answer.set_exception(result)
             else:
                 pending.answer.set_result(result)
+        self._start(loop, executor)
+        self._close_if_done()
 
     def retire(self) -> None:
         """No new request comes: closes the session when the last one in progress has ended."""
@@ -210,21 +190,8 @@ class Serving:
             self.session.close()
 
 
-class _Computed(NamedTuple):
-    """Answers of a batch, in order, and how long they took."""
-
-    answers: list[dict[str, Array] | Exception]
-    seconds: float
-
-
-def _compute(session: Session, batch: Sequence[_Pending]) -> _Computed:
-    """Answers of the requests in `batch`; in a thread of the executor unless the model is quick."""
-    began_s = monotonic()
-    answers = _answers(session, batch)
-    return _Computed(answers, monotonic() - began_s)
-
-
-def _answers(session: Session, batch: Sequence[_Pending]) -> list[dict[str, Array] | Exception]:
+def _compute(session: Session, batch: Sequence[_Pending]) -> list[dict[str, Array] | Exception]:
+    """Answers of the requests in `batch`, in order; in a thread of the executor."""
     if len(batch) > 1:
         try:
             parts = parted(session.run(joined([p.feeds for p in batch])), [p.rows for p in batch])
@@ -267,7 +234,7 @@ def serving_of(
     try:
         session.warm_up()
         batches = settings.max_batch > 1 and may_batch(session.inputs, session.outputs, session.run)
-        return Serving(files, session, parameters, batches, settings, meter, Pace(bounded(model, session.inputs)))
+        return Serving(files, session, parameters, batches, settings, meter)
     except BaseException:
         session.close()
         raise
