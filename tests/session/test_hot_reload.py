@@ -108,13 +108,10 @@ def reloaded(tmp_path: Path) -> Iterator[Reloaded]:
 
 
 def ask(
-    reloaded: Reloaded, count: int, run: Callable[[Any], Any], figures: Callable[[], SplitFigures]
-) -> tuple[SplitFigures, SplitFigures]:
-    """So many requests by four threads while the model is replaced, and then on until the endpoint answers again.
-
-    Returns:
-        Figures at the end of the reloading, and at the end.
-    """
+    reloaded: Reloaded, count: int, run: Callable[[Any], Any], figures: Callable[[], SplitFigures], refusal: str
+) -> None:
+    """So many requests by four threads while the model is replaced; then on until the other model was refused with
+    these words, and until the endpoint, which has the right one again, answers again."""
     held, other = answers_of(HELD), answers_of(retrained())
     assert all(np.abs(one - two).max() > 1e-3 for one, two in zip(held, other, strict=True)), "else nothing is shown"
 
@@ -134,43 +131,49 @@ def ask(
             asked += 20
     if count > SETTLED:
         assert resident_mb() <= before_mb + MOST_GROWTH_MB
-    during = figures()
-    while figures().remote == during.remote:
+    reloaded.put(retrained())
+    while refusal not in figures().failure:
+        check(next(numbers))
+    reloaded.put(HELD)
+    remote = figures().remote
+    while figures().remote == remote:
         check(next(numbers))
     after = figures()
+    assert after.local > 0
     assert after.requests == after.remote + after.local >= count
-    return during, after
+
+
+@pytest.fixture
+def endpoint(reloaded: Reloaded) -> Iterator[HttpEndpoint]:
+    """Never left alone, so that each model meets requests."""
+    client = HttpEndpoint(reloaded.server.url, breaker=Breaker(failures=10**9))
+    yield client
+    client.close()
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_session_gets_its_own_models_answers_and_finds_its_tail_again(
-    reloaded: Reloaded, tmp_path: Path, count: int
+    reloaded: Reloaded, endpoint: HttpEndpoint, tmp_path: Path, count: int
 ) -> None:
     """The tail's name holds the fingerprint: the endpoint that has another model refuses it."""
     path = tmp_path / "mlp.onnx"
     path.write_bytes(HELD)
-    with edge_sdk.load(path, plan_budget_s=0, endpoints=[reloaded.server.url], cut="h2") as session:
+    with edge_sdk.load(path, plan_budget_s=0, endpoints=[endpoint], cut="h2") as session:
 
         def figures() -> SplitFigures:
             found = session.split_figures()
             assert found is not None
             return found
 
-        during, _ = ask(reloaded, count, lambda x: session.run(x)["y"], figures)
-    assert during.local > 0
-    assert "no file with fingerprint" in during.failure
+        ask(reloaded, count, lambda x: session.run(x)["y"], figures, "no file with fingerprint")
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_tail_that_is_named_without_a_fingerprint_is_refused_by_what_it_says_of_itself(
-    reloaded: Reloaded, count: int
+    reloaded: Reloaded, endpoint: HttpEndpoint, count: int
 ) -> None:
-    endpoint = HttpEndpoint(reloaded.server.url, breaker=Breaker(failures=10**9))
     with open_model(HELD) as model:
         parts = made_parts(model, cut_at(open_graph(model), ["h2"]))
         runner = open_split(model, parts.split, [endpoint], "mlp@h2")
-    during, _ = ask(reloaded, count, lambda x: runner.run({"x": x})["y"], runner.figures)
+    ask(reloaded, count, lambda x: runner.run({"x": x})["y"], runner.figures, "edge_bundle is")
     runner.close()
-    endpoint.close()
-    assert during.local > 0
-    assert "edge_bundle is" in during.failure and "expected" in during.failure
