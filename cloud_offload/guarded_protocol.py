@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds that the parser has not: size and time of a head, and clients that stop reading.
+"""uvicorn's HTTP protocol with bounds that it has not: connections, size and time of a head, clients that stop reading.
 
 A head that never ends would otherwise fill the memory, since no application is asked before it is whole; a connection
 on which nothing is asked, and an answer that nobody takes, would be kept for ever.
@@ -7,6 +7,7 @@ on which nothing is asked, and an answer that nobody takes, would be kept for ev
 from __future__ import annotations
 
 import asyncio
+import resource
 
 import msgspec
 from uvicorn._types import ASGI3Application
@@ -18,16 +19,23 @@ MOST_HEAD_BYTES = 2**16
 """Of a request line with its headers, and of the trailers after a body."""
 HEAD_TIMEOUT_S = 60.0
 STALL_TIMEOUT_S = 30.0
+MOST_CONNECTIONS = 4096
 _BESIDE_BYTES = 32
 """Counted with each header, for the objects that hold it."""
 _TOO_LARGE = f"The head of the request has more than {MOST_HEAD_BYTES} bytes."
 
 
+def most_connections() -> int:
+    """Open at once: half of the files that the process may open, since models, logs and uploads need some too."""
+    return min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection.
 
-    A head or trailer beyond `MOST_HEAD_BYTES` is answered 400. The connection ends where no head comes within
-    `HEAD_TIMEOUT_S`, and where for `STALL_TIMEOUT_S` no byte of an answer was taken.
+    One of more than `most_connections` is answered 503. A head or trailer beyond `MOST_HEAD_BYTES` is answered 400. The
+    connection ends where no head comes within `HEAD_TIMEOUT_S`, and where for `STALL_TIMEOUT_S` no byte of an answer
+    was taken.
     """
 
     _counted = 0
@@ -39,6 +47,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            self._refuse(503, "Service Unavailable", "the endpoint has as many connections as it may", "retry-after: 1")
+            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,11 +75,20 @@ class GuardedProtocol(HttpToolsProtocol):
         self._give_up()
 
     def send_400_response(self, msg: str) -> None:
-        body = msgspec.json.encode({"error": msg})
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
-        self.transport.close()
+        self._refuse(400, "Bad Request", msg)
         self._give_up()
+
+    def _refuse(self, status: int, phrase: str, reason: str, *headers: str) -> None:
+        """Answers before there is a request, and closes."""
+        body = msgspec.json.encode({"error": reason})
+        told = (
+            f"HTTP/1.1 {status} {phrase}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            *headers,
+        )
+        self.transport.write("\r\n".join((*told, "connection: close", "", "")).encode() + body)
+        self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +95,32 @@ def test_a_body_that_stops_coming_is_told_408_after_the_body_timeout(tmp_path: P
     finally:
         endpoint.process.kill()
         endpoint.process.wait()
+
+
+def test_connections_that_ask_nothing_leave_files_for_models_and_logs(narrow: Endpoint) -> None:
+    """Half of the files that the process may open; who comes then is told so, until others have gone."""
+    before = resource.prlimit(narrow.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(narrow.process.pid, resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with ExitStack() as stack:
+            idle = [stack.enter_context(closing(narrow.connect())) for _ in range(32)]
+            statuses = []
+            for connection in idle:
+                connection.request("GET", "/v2/health/live")
+                with connection.getresponse() as response:
+                    statuses.append(response.status)
+                    response.read()
+            assert statuses[0] == 200
+            with closing(narrow.connect()) as one_more:
+                one_more.connect()
+                response = http.client.HTTPResponse(one_more.sock)
+                response.begin()
+                assert (response.status, response.headers["Retry-After"]) == (503, "1")
+                assert "connections" in json.loads(response.read())["error"]
+        # Each answer gives the endpoint time to hear that the others have gone.
+        assert any(narrow.ask("GET", "/v2/health/live").status == 200 for _ in range(100))
+    finally:
+        resource.prlimit(narrow.process.pid, resource.RLIMIT_NOFILE, before)
 
 
 def test_an_answer_of_too_many_elements_as_json_is_refused_with_the_way_out(narrow: Endpoint) -> None:
