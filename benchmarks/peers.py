@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,14 +141,18 @@ def mlserver(folder: Path, models: Mapping[str, bytes]) -> Iterator[Server]:
         home.mkdir(parents=True)
         (home / "model.onnx").write_bytes(content)
         (home / "onnx_runtime.py").write_text(_RUNTIME)
-        settings = {"name": name, "implementation": "onnx_runtime.OnnxModel", "parameters": {"uri": "./model.onnx"}}
+        settings = {
+            "name": name,
+            "implementation": "onnx_runtime.OnnxModel",
+            "parameters": {"uri": str(home / "model.onnx")},
+        }
         (home / "model-settings.json").write_text(json.dumps(settings))
     http, grpc, metrics = _free_ports(3)
     told = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_port": metrics}
     (folder / "settings.json").write_text(json.dumps(told | {"parallel_workers": 0, "debug": False}))
     command = [str(python.with_name("mlserver")), "start", str(folder)]
     paths = os.pathsep.join(str(folder / name) for name in models)
-    with _running("mlserver", command, http, folder, {"PYTHONPATH": paths}) as server:
+    with _running("mlserver", command, http, folder, {"PYTHONPATH": paths}, models) as server:
         yield server
 
 
@@ -176,12 +180,14 @@ def triton(repository: Path, work: Path) -> Iterator[Server]:
         "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
         "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
     }
-    with _running("triton", command, port, work, environ) as server:
+    with _running("triton", command, port, work, environ, [path.name for path in repository.iterdir()]) as server:
         yield server
 
 
 @contextmanager
-def _running(name: str, command: list[str], port: int, work: Path, environ: dict[str, str]) -> Iterator[Server]:
+def _running(
+    name: str, command: list[str], port: int, work: Path, environ: dict[str, str], models: Iterable[str]
+) -> Iterator[Server]:
     inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     log = work / f"{name}.log"
     with log.open("wb") as output:
@@ -189,7 +195,8 @@ def _running(name: str, command: list[str], port: int, work: Path, environ: dict
     server = Server(f"http://127.0.0.1:{port}", process)
     try:
         end_s = time.monotonic() + START_S
-        while not _ready(server.url):
+        # A server may call itself ready while it knows of no model yet.
+        while not all(_ready(f"{server.url}/v2/{path}/ready") for path in ("health", *(f"models/{m}" for m in models))):
             if process.poll() is not None or time.monotonic() > end_s:
                 lines = log.read_text(errors="replace").strip().splitlines() or ["no reason given"]
                 said = next((line for line in lines if line.startswith("E") or "Error" in line), lines[-1])
@@ -207,7 +214,7 @@ def _running(name: str, command: list[str], port: int, work: Path, environ: dict
 
 def _ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
