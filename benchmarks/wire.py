@@ -238,7 +238,7 @@ def endpoint(folder: Path, environ: dict[str, str] | None = None, *options: str)
         process = subprocess.Popen(command, stderr=output, env=told)
     try:
         end_s = time.monotonic() + 60
-        while (found := re.search(r'"url": "http://([^"]+)"', log.read_text())) is None:
+        while (found := re.search(r'"url": ?"http://([^"]+)"', log.read_text())) is None:
             if process.poll() is not None or time.monotonic() > end_s:
                 raise RuntimeError(f"the endpoint does not start: {log.read_text()[-500:]}")
             time.sleep(0.05)
@@ -368,7 +368,7 @@ def _peak_mb(process: int) -> float:
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures."""
-    blocks, requests, rounds, seconds = (8, 20, 2, 1.0) if quick else (30, 40, 5, 3.0)
+    blocks, requests, rounds, seconds = (6, 15, 2, 0.7) if quick else (30, 40, 5, 3.0)
     missing: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -384,7 +384,7 @@ def measure(quick: bool) -> dict[str, Any]:
         ways["two of our endpoints"] = ("ours", f"{ours},{second}")
         rps = rates(ways, rounds, seconds)
         copied = copies(folder, 50 if quick else 200)
-        peak = memory(folder, (200, 2_000) if quick else (1_000, 10_000))
+        peak = memory(folder, (200, 1_000) if quick else (1_000, 10_000))
     forms = [name for name in ("mlserver, JSON", "mlserver, base64") if name in p50_ms]
     return {
         "p50_ms": p50_ms["ours"],
