@@ -149,6 +149,7 @@ def split_runner(
         options=options,
         deadline_ms=offload.deadline_ms,
     )
+    runner.prepare()
     where = ", ".join(endpoint.name for endpoint in offload.endpoints)
     size_bytes = wire_bytes(graph, cut, codec)
     travels = f"{size_bytes:,} bytes" if size_bytes is not None else "an open number of bytes"

@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
-from edge_sdk.errors import EndpointResting, EngineError, SessionClosed
+from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClosed
 from edge_sdk.metrics import Histogram
 from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
 from edge_sdk.offload.hedge import Outcome, hedged
@@ -137,6 +138,18 @@ class SplitRunner(Runner):
         self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late"), 0)
         self._failure = ""
         self._closed = False
+
+    def prepare(self) -> None:
+        """Asks each endpoint about the tail without waiting: where it makes it on demand, it begins to, and the way
+        there is open before the first request."""
+        for endpoint in self.endpoints:
+            self._timeline.start(partial(self._look_at, endpoint))
+
+    def _look_at(self, endpoint: Endpoint) -> None:
+        try:
+            endpoint.metadata(self.split.tail, version=self.split.version)
+        except EdgeError as error:  # requests will meet it, and tell
+            log.info("%s: the tail is not ready: %s", self.model, error)
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `Runner.run`.

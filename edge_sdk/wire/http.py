@@ -96,6 +96,7 @@ class HttpEndpoint(Endpoint):
         self._headers = _headers(address, token, coding)
         if coding:
             coded((), coding)  # an unknown or missing one is told now, not with the first request
+        self._timeout_s = timeout_s
         self._binary, self._binary_known = True, False
         self._connections = Connections(address, tls or TlsFiles(), connect_timeout_s, connections)
         self._channel = Channel(
@@ -225,8 +226,9 @@ class HttpEndpoint(Endpoint):
         """
         if not self._binary_known and error.status not in TOLD_OTHERWISE:
             try:
-                body = self._channel.ask(lambda on, left: self._get(on, f"{self._path}/v2", left, self.name), deadline)
-                told = read_document(body).get("extensions")
+                # Aside: what it answers here says nothing about the failure that the breaker has just heard of.
+                reply = self.call("GET", "/v2", {}, (), deadline.within(self._timeout_s).left_s(), self.name)
+                told = read_document(reply.body).get("extensions")
             except EndpointRefused:
                 told = None
             except (EndpointError, DeadlineExceeded):

@@ -70,6 +70,13 @@ def test_the_tail_runs_there_and_here_once_the_endpoint_is_killed(server: Endpoi
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_the_endpoint_makes_the_tail_before_the_first_request(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
+        assert server.wait_for("tail made")
+        figures = session.split_figures()
+    assert figures is not None and figures.requests == 0
+
+
 def test_the_plan_says_where_it_is_cut_and_what_travels(server: Endpoint, model: Path) -> None:
     with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
         assert session.plan.kind == "split"
