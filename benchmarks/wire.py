@@ -25,6 +25,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import statistics
 import struct
@@ -378,7 +379,8 @@ def measure(quick: bool) -> dict[str, Any]:
         ways = {"ours": ("ours", ours), "raw": ("raw", stack.enter_context(echo()))}
         ways |= _peers(stack, folder, ours, missing)
         p50_ms = latencies(ways, blocks, requests)
-        del ways["raw"]
+        for name in ("raw", "mlserver, JSON"):  # 16 clients of the slower form would take most of the time
+            ways.pop(name, None)
         (folder / "second").mkdir()
         second, _ = stack.enter_context(endpoint(folder / "second"))
         ways["two of our endpoints"] = ("ours", f"{ours},{second}")
@@ -390,7 +392,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "p50_ms": p50_ms["ours"],
         "peer_p50_ms": min((p50_ms[name] for name in forms), default=None),
         "rps": rps["ours"],
-        "peer_rps": max((rps[name] for name in forms), default=None),
+        "peer_rps": rps.get("mlserver, base64"),
         "triton_p50_ms": p50_ms.get("triton"),
         "triton_rps": rps.get("triton"),
         "raw_p50_ms": p50_ms["raw"],
@@ -461,7 +463,7 @@ def show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="under a minute, once the peers are installed")
+    parser.add_argument("--quick", action="store_true", help="about a minute, once the peers are installed")
     parser.add_argument("--json", action="store_true", help="figures by name")
     parser.add_argument("--client", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
@@ -471,6 +473,7 @@ def main() -> None:
     elif arguments.raw:
         raw_server()
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers and clients are ended too
         figures = measure(arguments.quick)
         print(json.dumps(figures, indent=1)) if arguments.json else show(figures)
 
