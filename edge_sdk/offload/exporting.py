@@ -18,7 +18,7 @@ from edge_sdk.storage import read_whole, write_whole
 from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.endpoint import TailIdentity
 
-__all__ = ["SERVERS", "export_tail", "triton_config"]
+__all__ = ["PYTHON_BACKEND", "SERVERS", "export_tail", "triton_config"]
 
 SERVERS = ("triton", "triton-python", "openvino")
 _VERSION = "1"
@@ -31,7 +31,7 @@ _TRITON_TYPES = {
     "string": "TYPE_STRING",
 }  # fmt: skip
 
-_PYTHON_BACKEND = '''\
+PYTHON_BACKEND = '''\
 """Runs model.onnx beside this file in Triton's Python back end."""
 
 from pathlib import Path
@@ -59,6 +59,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
         return pb_utils.InferenceResponse([pb_utils.Tensor(*pair) for pair in zip(wanted, arrays)])
 '''
+"""A `model.py` for it."""
 
 
 def export_tail(server: str, folder: Path, name: str, split: Split) -> list[Path]:
@@ -91,7 +92,7 @@ def export_tail(server: str, folder: Path, name: str, split: Split) -> list[Path
     else:
         backend = "python" if server == "triton-python" else "onnxruntime"
         if backend == "python":
-            files[version / "model.py"] = _PYTHON_BACKEND.encode()
+            files[version / "model.py"] = PYTHON_BACKEND.encode()
         files[folder / name / "config.pbtxt"] = triton_config(name, split.tail, backend).encode()
     try:
         version.mkdir(parents=True, exist_ok=True)
