@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.numbers import number, whole
 from edge_sdk.cli.plain import plain
 from edge_sdk.cli.progress import Stages
 
@@ -42,22 +43,34 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--variant", metavar="NAME|all", help="of a bundle; the one that would be chosen by default")
     parser.add_argument("--engine", metavar="NAME", help="onnxruntime or litert; chosen by default")
     parser.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
-    parser.add_argument("--threads", metavar="N", type=_count, help="threads for one request; planned by default")
+    parser.add_argument(
+        "--threads", metavar="N", type=whole(1, 1024), help="threads for one request; planned by default"
+    )
     parser.add_argument("--input", metavar="FILE", help="a picture, .npy or .npz file to feed; made up by default")
     parser.add_argument(
-        "--seconds", metavar="S", type=_above_zero, default=3.0, help="for each kind of measurement (default 3)"
+        "--seconds",
+        metavar="S",
+        type=number(10_000, zero=False),
+        default=3.0,
+        help="for each kind of measurement (default 3)",
     )
-    parser.add_argument("--rate", metavar="HZ", type=_above_zero, help="also paced as a camera would")
-    parser.add_argument("--concurrency", metavar="N", type=_count, help="also with N callers at once")
-    parser.add_argument("--minutes", metavar="M", type=_above_zero, help="also for so long: first minute against last")
+    parser.add_argument("--rate", metavar="HZ", type=number(10_000, zero=False), help="also paced as a camera would")
+    parser.add_argument("--concurrency", metavar="N", type=whole(1, 1024), help="also with N callers at once")
     parser.add_argument(
-        "--starts", metavar="N", type=_whole, default=3, help="processes started to time that (default 3)"
+        "--minutes", metavar="M", type=number(10_000, zero=False), help="also for so long: first minute against last"
+    )
+    parser.add_argument(
+        "--starts", metavar="N", type=whole(0, 1024), default=3, help="processes started to time that (default 3)"
     )
     parser.add_argument(
         "--against", metavar="MODEL|ENGINE", help="in turn with another model, or with onnxruntime or litert bare"
     )
     parser.add_argument(
-        "--plan-budget", metavar="S", type=_seconds, default=1.0, help="seconds for measuring on first use (default 1)"
+        "--plan-budget",
+        metavar="S",
+        type=number(10_000, "seconds"),
+        default=1.0,
+        help="seconds for measuring on first use (default 1)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line for each model")
 
@@ -237,34 +250,3 @@ def _ms(value: float) -> str:
 
 def _mb(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f} MB"
-
-
-def _count(text: str) -> int:
-    return _whole(text, least=1)
-
-
-def _whole(text: str, least: int = 0) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if not least <= number <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} to 1024")
-    return number
-
-
-def _above_zero(text: str) -> float:
-    number = _seconds(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, up to 10000")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 10000")
-    return number

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sdk.cli.build_answers import as_text
+from edge_sdk.cli.numbers import number, whole
 from edge_sdk.cli.progress import Steps
 from edge_sdk.cli.run_options import add_picture_settings
 
@@ -63,17 +64,25 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_judging(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--calibration", metavar="PATH", type=Path, help="samples: a folder or an .npz file")
     group.add_argument("--evaluate", metavar="PATH", type=Path, help="samples to judge by, with labels if any")
-    group.add_argument("--samples", metavar="N", type=_count, help="the most to take of each, evenly spread")
+    group.add_argument("--samples", metavar="N", type=whole(), help="the most to take of each, evenly spread")
     group.add_argument("--labels", metavar="FILE", type=Path, help="names of the model's classes, one a line")
     group.add_argument(
-        "--max-drop", metavar="SHARE", type=_share, default=0.01, help="the largest drop of the metric (default 0.01)"
+        "--max-drop",
+        metavar="SHARE",
+        type=number(1, "a share"),
+        default=0.01,
+        help="the largest drop of the metric (default 0.01)",
     )
     group.add_argument("--keep", action="store_true", help="store variants beyond it too, with a mark")
     group.add_argument(
         "--metric", metavar="NAME", help="top1, top5, map, map50, iou, or module:function(outputs, label)"
     )
     group.add_argument(
-        "--measure", metavar="S", type=_seconds, default=1.0, help="seconds for timing each variant (default 1)"
+        "--measure",
+        metavar="S",
+        type=number(3600, "seconds"),
+        default=1.0,
+        help="seconds for timing each variant (default 1)",
     )
 
 
@@ -146,27 +155,3 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError("expected names of variants with commas between")
     return names
-
-
-def _share(text: str) -> float:
-    return _within(text, 0, 1, "a share")
-
-
-def _seconds(text: str) -> float:
-    return _within(text, 0, 3600, "seconds")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
-    return int(text)
-
-
-def _within(text: str, least: float, most: float, what: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {what} from {least:g} to {most:g}")
-    return number

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from edge_sdk.cli.endpoint_options import add_credentials
+from edge_sdk.cli.numbers import number, whole
 
 __all__ = ["EXAMPLES", "PICTURE_SETTINGS", "add_options", "add_picture_settings"]
 
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line for each input")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
-    parser.add_argument("--top", metavar="N", type=_count, default=3, help="how many classes to show (default 3)")
+    parser.add_argument("--top", metavar="N", type=whole(), default=3, help="how many classes to show (default 3)")
     parser.add_argument("--annotate", metavar="DIR", help="write each picture there with the result drawn on it")
     parser.add_argument("--save", metavar="DIR", help="write the raw outputs for each input there as .npz")
     _add_running(parser.add_argument_group("how it runs"))
@@ -54,7 +55,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         "--variant", metavar="NAME", help="the one variant of a bundle that is wanted; chosen by default"
     )
     group.add_argument(
-        "--min-accuracy", metavar="SHARE", type=_fraction, help="what a bundle's variant must reach, from 0 to 1"
+        "--min-accuracy", metavar="SHARE", type=number(1), help="what a bundle's variant must reach, from 0 to 1"
     )
     group.add_argument(
         "--endpoint", metavar="URL", action="append", default=[], help="where the model's tail may run; may be repeated"
@@ -75,9 +76,13 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--deadline-ms", metavar="MS", type=float, help="for a request to --endpoint")
     add_credentials(group)
     group.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
-    group.add_argument("--threads", metavar="N", type=_count, help="threads for one request; measured by default")
+    group.add_argument("--threads", metavar="N", type=whole(), help="threads for one request; measured by default")
     group.add_argument(
-        "--plan-budget", metavar="S", type=_seconds, default=1.0, help="seconds for measuring on first use (default 1)"
+        "--plan-budget",
+        metavar="S",
+        type=number(3600, "seconds"),
+        default=1.0,
+        help="seconds for measuring on first use (default 1)",
     )
     group.add_argument(
         "--float-io", action="store_true", help="arrays for quantised inputs and outputs are float32 and get converted"
@@ -99,17 +104,17 @@ def add_picture_settings(group: argparse._ArgumentGroup) -> None:
 
 def _add_picture(group: argparse._ArgumentGroup) -> None:
     add_picture_settings(group)
-    group.add_argument("--confidence", metavar="P", type=_fraction, help="least score of a box, or of speech")
-    group.add_argument("--iou", metavar="P", type=_fraction, help="largest overlap of two boxes of a class")
+    group.add_argument("--confidence", metavar="P", type=number(1), help="least score of a box, or of speech")
+    group.add_argument("--iou", metavar="P", type=number(1), help="largest overlap of two boxes of a class")
 
 
 def _add_sound(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--window", metavar="N", type=_count, help="samples a request; what the model tells by default")
+    group.add_argument("--window", metavar="N", type=whole(), help="samples a request; what the model tells by default")
     group.add_argument(
-        "--step", metavar="N", type=_count, help="samples from one window to the next (default: --window)"
+        "--step", metavar="N", type=whole(), help="samples from one window to the next (default: --window)"
     )
     group.add_argument(
-        "--context", metavar="N", type=_number, default=0, help="samples before the window that are fed with it"
+        "--context", metavar="N", type=whole(0), default=0, help="samples before the window that are fed with it"
     )
     group.add_argument(
         "--state",
@@ -129,35 +134,10 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _number(text: str, least: int = 0) -> int:
-    return int(_within(text, int, "a whole number", least, 1 << 31))
-
-
-def _count(text: str) -> int:
-    return _number(text, least=1)
-
-
-def _seconds(text: str) -> float:
-    return _within(text, float, "seconds", 0, 3600)
-
-
-def _fraction(text: str) -> float:
-    return _within(text, float, "a number", 0, 1)
-
-
-def _within(text: str, kind: Callable[[str], float], what: str, least: float, most: float) -> float:
-    try:
-        number = kind(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {what} from {least} to {most}")
-    return number
-
-
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    return _count(height), _count(width or height)
+    side = whole()
+    return side(height), side(width or height)
 
 
 def _figures(text: str) -> tuple[float, ...]:

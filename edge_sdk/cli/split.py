@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.numbers import whole
 from edge_sdk.cli.plain import plain
 from edge_sdk.cli.tables import table
 from edge_sdk.errors import ModelError
@@ -39,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("model", metavar="MODEL|BUNDLE", help="a .onnx or .tflite file, or a bundle NAME.edge")
     parser.add_argument("--variant", metavar="NAME", help="which variant of a bundle; the first where not given")
     parser.add_argument("--list", action="store_true", help="list cuts (what is done without --at)")
-    parser.add_argument("--limit", type=_count, metavar="N", help="list up to N cuts of any number of tensors")
+    parser.add_argument("--limit", type=whole(), metavar="N", help="list up to N cuts of any number of tensors")
     parser.add_argument("--at", nargs="+", metavar="TENSOR", help="cut at these tensors, or at the cut of this id")
     parser.add_argument("--codec", choices=_CODECS, default="none", help="how the tensors travel (none)")
     parser.add_argument(
@@ -55,12 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(parser=parser)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

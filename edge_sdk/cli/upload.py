@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from edge_sdk.cli.endpoint_options import add_credentials, endpoint_addresses
+from edge_sdk.cli.numbers import number
 from edge_sdk.cli.plain import plain
 from edge_sdk.cli.progress import Steps
 
@@ -26,7 +27,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--name", metavar="NAME", help="of the model there; the bundle's file name without suffix")
     parser.add_argument("--replace", action="store_true", help="take the place of a bundle with other content")
     parser.add_argument(
-        "--patience", type=_seconds, default=30.0, metavar="S", help="go on trying while nothing arrives there (30)"
+        "--patience",
+        type=number(1e6, "seconds"),
+        default=30.0,
+        metavar="S",
+        help="go on trying while nothing arrives there (30)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_credentials(parser.add_argument_group("who this device is, and whom it trusts"))
@@ -62,13 +67,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(plain(f"{arguments.bundle}: served as {done.name!r} at {endpoint.name}; {told(done)}"))
     return 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, 0 or more")
-    return seconds
