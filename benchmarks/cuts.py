@@ -1,13 +1,14 @@
 """Head then tail beside the whole: every kind of cut of every model that is here.
 
-    python benchmarks/cuts.py [--quick] [--json] [--only NAME…]
+    python benchmarks/cuts.py [--quick] [--json] [--zoo] [--only NAME…]
 
 For each model all cuts of one tensor, all of the Pareto set and 200 random ones of several tensors are made, run and
 compared with the whole on noise. TFLite must be equal bit for bit, and so must int8 ONNX, whose cuts lie at outputs of
 QuantizeLinear; float ONNX must be within 1e-5 of an output's largest value. `moved` counts tensors of int8 models that
 cannot be cut themselves: between DequantizeLinear and QuantizeLinear a cut goes to the nearest QuantizeLinear.
 
-Models: the shared ones, ONNX's light models where they were fetched, and int8 forms of some of them, made on the spot.
+Models: the shared ones, ONNX's light models where they were fetched, and int8 forms of some, made on the spot; or with
+`--zoo` the made-up networks of `benchmarks/zoo.py` and the int8 form of each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import zoo
 from edge_sdk.compress.onnx_calibration import SampleReader
 from edge_sdk.engines.base import LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
@@ -85,6 +87,17 @@ class Row:
     failed: tuple[str, ...] = ()
 
 
+def networks(folder: Path, only: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Made-up networks by name, each with its int8 form; a file stays in `folder` until the next one is asked for."""
+    for name in (name for name in zoo.NAMES if not only or name in only):
+        path = zoo.write(folder, [name])[name]
+        yield name, path
+        int8 = quantised(path, folder / f"{name}_int8.onnx")
+        yield f"{name} int8", int8
+        for file in folder.iterdir():
+            file.unlink()
+
+
 def models(folder: Path, only: tuple[str, ...]) -> dict[str, Path]:
     """Files by name: those that are here, and int8 forms written into `folder`."""
     paths = [*MODELS.glob("*.onnx"), *MODELS.glob("*.tflite"), *LIGHT.glob("*.onnx")]
@@ -106,7 +119,8 @@ def quantised(source: Path, target: Path) -> Path:
 
     proto = onnx.ModelProto.FromString(without_initializer_inputs(source.read_bytes())[0])
     plain = target.with_suffix(".plain.onnx")
-    onnx.save(onnx.version_converter.convert_version(proto, 13), plain)
+    opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    onnx.save(proto if opset >= 13 else onnx.version_converter.convert_version(proto, 13), plain)
 
     with open_model(source) as model:
         info = model.describe()
@@ -204,12 +218,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer models and cuts, under a minute")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--zoo", action="store_true", help="made-up networks of every family instead")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    only = tuple(arguments.only) or (QUICK if arguments.quick else ())
+    only = tuple(arguments.only) or (QUICK if arguments.quick and not arguments.zoo else ())
     with tempfile.TemporaryDirectory() as folder:
         rows = []
-        for name, path in models(Path(folder), only).items():
+        here = Path(folder)
+        for name, path in networks(here, only) if arguments.zoo else models(here, only).items():
             rows.append(measure(name, path, arguments.quick))
             if sys.stderr.isatty():
                 print(f"{name}: {rows[-1].seconds:.1f} s", file=sys.stderr)
