@@ -294,10 +294,9 @@ def rates(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, float]
 
 
 def together(processes: list[Client], way: Way, requests: int, seconds: float) -> int:
-    """Requests that all clients at once were answered; addresses with commas between take turns over the clients."""
-    kind, addresses = way[0], way[1].split(",")
-    for number, one in enumerate(processes):
-        one.begin((kind, addresses[number % len(addresses)]), requests, seconds)
+    """Requests that all clients at once were answered."""
+    for one in processes:
+        one.begin(way, requests, seconds)
     return sum(len(one.end()) for one in processes)
 
 
@@ -382,8 +381,8 @@ def measure(quick: bool) -> dict[str, Any]:
         for name in ("raw", "mlserver, JSON"):  # 16 clients of the slower form would take most of the time
             ways.pop(name, None)
         (folder / "second").mkdir()
-        second, _ = stack.enter_context(endpoint(folder / "second"))
-        ways["two of our endpoints"] = ("ours", f"{ours},{second}")
+        several, _ = stack.enter_context(endpoint(folder / "second", None, "--workers", "2"))
+        ways["ours, --workers 2"] = ("ours", several)
         rps = rates(ways, rounds, seconds)
         copied = copies(folder, 50 if quick else 200)
         peak = memory(folder, (200, 1_000) if quick else (1_000, 10_000))
@@ -392,6 +391,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "p50_ms": p50_ms["ours"],
         "peer_p50_ms": min((p50_ms[name] for name in forms), default=None),
         "rps": rps["ours"],
+        "workers_rps": rps["ours, --workers 2"],
         "peer_rps": rps.get("mlserver, base64"),
         "triton_p50_ms": p50_ms.get("triton"),
         "triton_rps": rps.get("triton"),

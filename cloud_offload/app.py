@@ -23,6 +23,7 @@ from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
 from cloud_offload.store import Store
 from cloud_offload.uploads import Uploads
+from cloud_offload.worker import Siblings
 from edge_sdk import __version__
 from edge_sdk.errors import EdgeError, EngineError, InputError, WireError
 from edge_sdk.tensors import TensorSpec
@@ -39,6 +40,10 @@ _DATATYPES = {"string": "BYTES", "float16": "FP16", "float32": "FP32", "float64"
 class Application:
     """The endpoint. Call as ASGI has it; `lifespan` loads the repository and lets go of it.
 
+    Args:
+        settings: of the endpoint.
+        siblings: where it is one of several processes, the others.
+
     Attributes:
         still_computing: after the end, whether a thread computes what nobody waits for any more.
 
@@ -46,13 +51,13 @@ class Application:
         InputError: the token file cannot be used.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServeSettings, siblings: Siblings | None = None) -> None:
+        self._settings, self._siblings = settings, siblings
         self._tokens = Tokens(settings.token_file) if settings.token_file is not None else None
         self._clients = ClientLimit(settings.per_client)
         self._workers = ThreadPoolExecutor(settings.threads, "infer")
         self._helpers = ThreadPoolExecutor(2, "helper")
-        self.store = Store(settings, self._helpers)
+        self.store = Store(settings, self._helpers, unloaded=siblings.unloaded if siblings is not None else ())
         self.meters = Meters(self.store)
         self._infer = Inference(settings, self._workers, self._helpers, self.meters)
         self._uploads = Uploads(settings, self.store)
@@ -68,6 +73,8 @@ class Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        if self._siblings is not None:
+            await self._siblings.open(self.store, self.meters)
         try:
             await self.store.refresh()
         except EdgeError as error:
@@ -131,13 +138,15 @@ class Application:
                 await self._json(exchange, {"name": "edge-sdk", "version": __version__, "extensions": _EXTENSIONS})
             case ["metrics"]:
                 _expect(exchange, "GET")
-                await exchange.answer(200, [self.meters.page()], b"text/plain; version=0.0.4; charset=utf-8")
+                page = self.meters.page() if self._siblings is None else await self._siblings.page()
+                await exchange.answer(200, [page], b"text/plain; version=0.0.4; charset=utf-8")
             case ["v2", "repository", "index"]:
                 await self._index(exchange)
             case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
                 _expect(exchange, "POST")
                 _check_parameters(await self._options(exchange), verb)
-                await (self.store.load(name) if verb == "load" else self.store.unload(name))
+                models = self._siblings or self.store
+                await (models.load(name) if verb == "load" else models.unload(name))
                 await exchange.answer(200, [])
             case ["v2", "repository", "models", name, "uploads", *rest]:
                 with self._clients.holding(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -10,22 +11,29 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from cloud_offload.listening import address, listening
 from cloud_offload.repository import listed
 from cloud_offload.settings import ServeSettings
-from edge_sdk.errors import InputError, MissingExtra, StorageError
+from edge_sdk.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from cloud_offload.worker import Siblings
 
 __all__ = ["serve"]
 
 _LOG = logging.getLogger("cloud_offload")
 
 
-def serve(settings: ServeSettings) -> None:
+def serve(settings: ServeSettings, siblings: Siblings | None = None) -> None:
     """Serves until SIGTERM or SIGINT; then takes no new request, and ends when those in progress are answered.
+
+    Args:
+        settings: of the endpoint.
+        siblings: where this is one of several processes, the others; they listen already.
 
     Raises:
         MissingExtra: the extra `serve` is not installed.
@@ -37,10 +45,11 @@ def serve(settings: ServeSettings) -> None:
 
         from cloud_offload.app import Application
         from cloud_offload.direct_body import DirectProtocol
+        from cloud_offload.observing import logging_json
     except ImportError as error:
         raise MissingExtra(f'{error.name} is not installed; pip install "edge-sdk[serve]"') from None
     listed(settings.repository)
-    application = Application(settings)
+    application = Application(settings, siblings)
     config = uvicorn.Config(
         application,
         http=DirectProtocol,  # type: ignore[arg-type]  # the loop takes protocols of both kinds
@@ -56,34 +65,16 @@ def serve(settings: ServeSettings) -> None:
         **_tls(settings),
     )
     _check_tls(config)
-    with _listening(settings) as sock, _logging(), _ended_by_sigterm():
-        host, port = sock.getsockname()[:2]
-        url = f"http{'s' if config.is_ssl else ''}://{f'[{host}]' if ':' in host else host}:{port}"
-        _announcing(uvicorn.Server)(config, url).run(sockets=[sock])
+    if siblings is not None:
+        with logging_json(worker=siblings.worker), _ended_by_sigterm():
+            _sibling_server(uvicorn.Server)(config, siblings).run(sockets=[])
+    else:
+        with listening(settings) as sock, logging_json(), _ended_by_sigterm():
+            _announcing(uvicorn.Server)(config, address(sock, settings)).run(sockets=[sock])
     if application.still_computing:
         # Python would wait for these threads without end, and engines cannot be interrupted.
         sys.stderr.flush()
         os._exit(0)
-
-
-@contextmanager
-def _logging() -> Iterator[None]:
-    """One JSON object a line on stderr while this is entered."""
-    from cloud_offload.observing import JsonLines
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    loggers = (_LOG, logging.getLogger("uvicorn.error"))
-    for logger, level in zip(loggers, (logging.INFO, logging.ERROR), strict=True):
-        logger.addHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-            logger.propagate = True
 
 
 @contextmanager
@@ -122,19 +113,37 @@ def _announcing(base: type[uvicorn.Server]) -> type[Any]:
     return Announcing
 
 
-def _listening(settings: ServeSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((settings.host, settings.port))
-        sock.setblocking(False)
-        sock.set_inheritable(True)
-        sock.listen(1024)
-    except (OSError, OverflowError) as error:
-        sock.close()
-        raise StorageError(f"{settings.host}:{settings.port}: cannot be listened on: {error}") from None
-    return sock
+def _sibling_server(base: type[uvicorn.Server]) -> type[Any]:
+    class SiblingServer(base):  # type: ignore[misc,valid-type]
+        """Takes connections in turns with its siblings, and tells the parent when it does."""
+
+        def __init__(self, config: uvicorn.Config, siblings: Siblings) -> None:
+            super().__init__(config)
+            self._siblings = siblings
+
+        def _protocol(self) -> asyncio.Protocol:
+            made: Any = self.config.http_protocol_class
+            return cast(
+                asyncio.Protocol,
+                made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state),
+            )
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                held = self.server_state.connections
+                self._siblings.turns.begin(self._protocol, self.config.ssl, lambda: len(held))
+                await self._siblings.ready()
+
+        async def on_tick(self, counter: int) -> bool:
+            self._siblings.turns.count()
+            return bool(await super().on_tick(counter))
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            self._siblings.turns.close()
+            await super().shutdown(sockets)
+
+    return SiblingServer
 
 
 def _tls(settings: ServeSettings) -> dict[str, Any]:

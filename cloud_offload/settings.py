@@ -57,6 +57,7 @@ class ServeSettings:
         host: address to listen on; this machine alone unless told.
         port: 0 for any free one.
         policy: which versions of a model are loaded.
+        workers: processes that serve; all limits below are of each of them.
         threads: requests that are computed at once, over all models.
         queue: requests of one model that may wait or be computed; more are told 503.
         per_client: requests of one client that may be in progress; more are told 429.
@@ -78,6 +79,7 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     policy: VersionPolicy = field(default_factory=VersionPolicy)
+    workers: int = 1
     threads: int = 2
     queue: int = 64
     per_client: int = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -30,15 +30,23 @@ class Store:
     A changed file is loaded beside the old version, then takes its place in one step: requests that hold the old one
     finish on it. Where loading fails the old one stays.
 
+    Args:
+        settings: of the endpoint.
+        loader: loads models.
+        load: loads one.
+        unloaded: models that are not loaded before `load` asks for them.
+
     Attributes:
         ready: whether everything that the repository held at the start was tried.
     """
 
-    def __init__(self, settings: ServeSettings, loader: Executor, load: Load = load_serving) -> None:
+    def __init__(
+        self, settings: ServeSettings, loader: Executor, load: Load = load_serving, unloaded: Iterable[str] = ()
+    ) -> None:
         self._settings, self._loader, self._load = settings, loader, load
         self._loaded: dict[str, dict[int, Serving]] = {}
         self._failed: dict[tuple[str, int], tuple[tuple[int, ...], str]] = {}
-        self._unloaded: set[str] = set()
+        self._unloaded = set(unloaded)
         self._ending: list[Serving] = []
         self._tails = Tails(settings, self._let_go)
         self._change = asyncio.Lock()

@@ -19,6 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (8000)")
     parser.add_argument("--versions", default="latest:1", metavar="WHICH", help="all, latest:N or 1,3 (latest:1)")
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; all limits are of each (1)")
     parser.add_argument("--threads", type=_count, default=2, metavar="N", help="requests computed at once (2)")
     parser.add_argument("--queue", type=_count, default=64, metavar="N", help="requests in progress a model (64)")
     parser.add_argument("--per-client", type=_count, default=64, metavar="N", help="requests in progress a client (64)")
@@ -43,33 +44,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the verb. Returns the exit code."""
     from cloud_offload.server import serve
     from cloud_offload.settings import ServeSettings, VersionPolicy
+    from cloud_offload.workers import serve_with_workers
     from edge_sdk.wire.limits import Limits
 
-    serve(
-        ServeSettings(
-            repository=arguments.repository,
-            host=arguments.host,
-            port=arguments.port,
-            policy=VersionPolicy.parse(arguments.versions),
-            threads=arguments.threads,
-            queue=arguments.queue,
-            per_client=arguments.per_client,
-            tails=arguments.tails,
-            upload_mb=arguments.upload_mb,
-            max_pending_mb=arguments.max_pending_mb,
-            body_timeout_s=arguments.body_timeout,
-            max_batch=arguments.max_batch,
-            batch_delay_ms=arguments.batch_delay_ms,
-            plan_budget_s=arguments.plan_budget,
-            watch_s=arguments.watch,
-            drain_s=arguments.drain,
-            token_file=arguments.token_file,
-            tls_cert=arguments.tls_cert,
-            tls_key=arguments.tls_key,
-            client_ca=arguments.client_ca,
-            limits=Limits(max_body_bytes=arguments.max_body_mb * 2**20),
-        )
+    settings = ServeSettings(
+        repository=arguments.repository,
+        host=arguments.host,
+        port=arguments.port,
+        policy=VersionPolicy.parse(arguments.versions),
+        workers=arguments.workers,
+        threads=arguments.threads,
+        queue=arguments.queue,
+        per_client=arguments.per_client,
+        tails=arguments.tails,
+        upload_mb=arguments.upload_mb,
+        max_pending_mb=arguments.max_pending_mb,
+        body_timeout_s=arguments.body_timeout,
+        max_batch=arguments.max_batch,
+        batch_delay_ms=arguments.batch_delay_ms,
+        plan_budget_s=arguments.plan_budget,
+        watch_s=arguments.watch,
+        drain_s=arguments.drain,
+        token_file=arguments.token_file,
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        client_ca=arguments.client_ca,
+        limits=Limits(max_body_bytes=arguments.max_body_mb * 2**20),
     )
+    if settings.workers > 1:
+        serve_with_workers(settings)
+    else:
+        serve(settings)
     return 0
 
 
