@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["Counts", "Turns"]
 
 _LOG = logging.getLogger("cloud_offload")
-_POLITE_S = 0.002
+_POLITE_S = 0.005
 """How long a process with more connections than another leaves one to it."""
 _NO_FILES_S = 1.0
 """How long no connection is taken where the process can open no more files."""
@@ -125,6 +125,6 @@ class Turns:
 
     async def _greet(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError):  # of TLS: the client's fault, and told to it
+        with suppress(OSError):  # the client has gone, or failed at TLS, which it is told
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)

@@ -146,7 +146,10 @@ def main() -> None:
     """The process."""
     from cloud_offload.server import serve
 
-    beginning = Beginning.decode(sys.stdin.buffer.read())
+    content = sys.stdin.buffer.read()
+    if not content:
+        sys.exit(1)  # the parent has ended before it could tell
+    beginning = Beginning.decode(content)
     control, listening = socket.socket(fileno=beginning.control), socket.socket(fileno=beginning.listening)
     for sock in (control, listening):
         sock.set_inheritable(False)  # a child of this one that holds them would hide that this one has ended

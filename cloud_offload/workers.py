@@ -73,6 +73,8 @@ class _Parent:
     def __init__(self, settings: ServeSettings, sock: socket.socket, file: int) -> None:
         self._settings, self._sock, self._file = settings, sock, file
         self._counts = Counts(file, settings.workers)
+        for number in range(settings.workers):
+            self._counts.put(number + 1)
         self._url = address(sock, settings)
         self._workers: dict[int, _Worker] = {}
         self._unloaded: set[str] = set()
@@ -118,39 +120,42 @@ class _Parent:
         while not self._ending.is_set():
             began_s = monotonic()
             try:
-                worker, code = await self._live(number)
-            except OSError as error:
-                raise StorageError(f"worker {number} cannot be started: {error}") from None
+                reason, code = await self._live(number)
+            except OSError as error:  # no memory or no files for another process, which may pass
+                reason, code = f"worker {number} cannot be started: {error}", None
             if self._ending.is_set():
                 return
             if not self._announced:
                 raise (
-                    InputError(worker.reason)
-                    if worker.reason
+                    InputError(reason)
+                    if reason
                     else StorageError(f"worker {number} ended with {code} before it was ready; its log tells why")
                 )
             lived_s = monotonic() - began_s
             pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S) if lived_s < 60 else _FIRST_PAUSE_S
-            told = {"worker": number, "code": code, "error": worker.reason, "again_in_s": pause_s}
+            told = {"worker": number, "code": code, "error": reason, "again_in_s": pause_s}
             _LOG.error("worker ended", extra={"fields": told})
             try:
                 await asyncio.wait_for(self._ending.wait(), pause_s)
             except TimeoutError:
                 pass
 
-    async def _live(self, number: int) -> tuple[_Worker, int]:
-        """One life of worker `number`: itself and its exit code."""
+    async def _live(self, number: int) -> tuple[str, int | None]:
+        """One life of worker `number`: why it could not start, where it told that, and its exit code."""
         ours, theirs = socket.socketpair()
 
         async def answer(ask: Ask) -> Told:
             return await self._answer(number, worker, ask)
 
-        worker = self._workers[number] = _Worker(await Channel.over(ours, answer))
+        worker = _Worker(await Channel.over(ours, answer))
         hearing = asyncio.create_task(worker.channel.listen())
-        # From here on it is asked what all are asked, so nothing happens between this list and that.
+        if self._ending.is_set():
+            theirs.close()
+            return "", None
+        # From here on it is asked what all are asked, so nothing happens between this list and that of the unloaded.
+        self._workers[number] = worker
         files = theirs.fileno(), self._sock.fileno(), self._file
         told = Beginning(number, *files, sorted(self._unloaded), self._settings)
-        self._counts.put(number)
         try:
             with theirs:
                 program = _PROGRAM.format(root=str(Path(__file__).resolve().parents[1]))
@@ -167,8 +172,8 @@ class _Parent:
         finally:
             hearing.cancel()
             del self._workers[number]
-        assert worker.process.returncode is not None
-        return worker, worker.process.returncode
+            self._counts.put(number)
+        return worker.reason, worker.process.returncode
 
     async def _answer(self, number: int, worker: _Worker, ask: Ask) -> Told:
         match ask.verb:
