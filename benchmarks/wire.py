@@ -274,7 +274,7 @@ def latencies(ways: dict[str, Way], blocks: int, requests: int) -> dict[str, flo
         for block in range(blocks):
             turn = list(zip(processes, ways.items(), strict=True))
             for one, (name, way) in turn if block % 2 == 0 else reversed(turn):
-                one.begin(way, requests, 1.0)
+                one.begin(way, requests, 0.5)
                 times[name] += one.end()
     return {name: statistics.median(each) for name, each in times.items()}
 
@@ -384,7 +384,7 @@ def measure(quick: bool) -> dict[str, Any]:
         several, _ = stack.enter_context(endpoint(folder / "second", None, "--workers", "2"))
         ways["ours, --workers 2"] = ("ours", several)
         rps = rates(ways, rounds, seconds)
-        copied = copies(folder, 50 if quick else 200)
+        copied = copies(folder, 20 if quick else 200)
         peak = memory(folder, (200, 1_000) if quick else (1_000, 10_000))
     forms = [name for name in ("mlserver, JSON", "mlserver, base64") if name in p50_ms]
     return {
