@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_sdk.cli.numbers import number, whole
+
 __all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
@@ -17,22 +19,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("serve", help="serve models to devices over HTTP", description=_DESCRIPTION)
     parser.add_argument("repository", metavar="REPOSITORY", type=Path, help="folder of models and bundles")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (8000)")
+    parser.add_argument("--port", type=whole(0, 65535), default=8000, help="0 for any free one (8000)")
     parser.add_argument("--versions", default="latest:1", metavar="WHICH", help="all, latest:N or 1,3 (latest:1)")
-    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; all limits are of each (1)")
-    parser.add_argument("--threads", type=_count, default=2, metavar="N", help="requests computed at once (2)")
-    parser.add_argument("--queue", type=_count, default=64, metavar="N", help="requests in progress a model (64)")
-    parser.add_argument("--per-client", type=_count, default=64, metavar="N", help="requests in progress a client (64)")
-    parser.add_argument("--tails", type=_count, default=8, metavar="N", help="tails made on demand that stay (8)")
-    parser.add_argument("--max-body-mb", type=_count, default=256, metavar="MB", help="of one body, expanded (256)")
-    parser.add_argument("--upload-mb", type=_count, default=0, metavar="MB", help="take bundles, in all (none)")
-    parser.add_argument("--max-pending-mb", type=_count, default=1024, metavar="MB", help="of all at once (1024)")
-    parser.add_argument("--body-timeout", type=_seconds, default=60.0, metavar="S", help="for sending a body (60)")
-    parser.add_argument("--max-batch", type=_count, default=16, metavar="ROWS", help="computed together; 1: never (16)")
-    parser.add_argument("--batch-delay-ms", type=_duration, default=0.0, metavar="MS", help="wait for a batch (0)")
-    parser.add_argument("--watch", type=_duration, default=0.0, metavar="S", help="look for changed files; 0: never")
-    parser.add_argument("--drain", type=_duration, default=30.0, metavar="S", help="wait for requests at the end (30)")
-    parser.add_argument("--plan-budget", type=_duration, default=0.0, metavar="S", help="measuring while loading (0)")
+    parser.add_argument(
+        "--workers", type=whole(1, 256), default=1, metavar="N", help="processes; all limits are of each (1)"
+    )
+    parser.add_argument("--threads", type=whole(), default=2, metavar="N", help="requests computed at once (2)")
+    parser.add_argument("--queue", type=whole(), default=64, metavar="N", help="requests in progress a model (64)")
+    parser.add_argument(
+        "--per-client", type=whole(), default=64, metavar="N", help="requests in progress a client (64)"
+    )
+    parser.add_argument("--tails", type=whole(), default=8, metavar="N", help="tails made on demand that stay (8)")
+    parser.add_argument("--max-body-mb", type=whole(), default=256, metavar="MB", help="of one body, expanded (256)")
+    parser.add_argument("--upload-mb", type=whole(), default=0, metavar="MB", help="take bundles, in all (none)")
+    parser.add_argument("--max-pending-mb", type=whole(), default=1024, metavar="MB", help="of all at once (1024)")
+    parser.add_argument(
+        "--body-timeout", type=number(1e6, zero=False), default=60.0, metavar="S", help="for sending a body (60)"
+    )
+    parser.add_argument(
+        "--max-batch", type=whole(), default=16, metavar="ROWS", help="computed together; 1: never (16)"
+    )
+    parser.add_argument("--batch-delay-ms", type=number(1e6), default=0.0, metavar="MS", help="wait for a batch (0)")
+    parser.add_argument("--watch", type=number(1e6), default=0.0, metavar="S", help="look for changed files; 0: never")
+    parser.add_argument(
+        "--drain", type=number(1e6), default=30.0, metavar="S", help="wait for requests at the end (30)"
+    )
+    parser.add_argument("--plan-budget", type=number(1e6), default=0.0, metavar="S", help="measuring while loading (0)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="accepted bearer tokens, one a line")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate with its chain, PEM")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM")
@@ -76,31 +88,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         serve(settings)
     return 0
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 to 65535")
-    return port
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
-    return count
-
-
-def _duration(text: str) -> float:
-    duration = float(text)
-    if not 0 <= duration < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 or more")
-    return duration
-
-
-def _seconds(text: str) -> float:
-    seconds = _duration(text)
-    if not seconds:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected more than 0")
-    return seconds

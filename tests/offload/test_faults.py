@@ -153,7 +153,7 @@ def test_an_endpoint_that_is_overtaken_again_and_again_is_left_alone(server: End
         assert figures.resting > 0
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", [12, COUNTS[1]])  # each waits until the silent one is late
 def test_of_two_endpoints_the_other_answers_when_the_nearer_one_falls_silent(count: int) -> None:
     with endpoint_process() as one, endpoint_process() as other:
         endpoints = [HttpEndpoint(process.url, breaker=Breaker(failures=10**9)) for process in (one, other)]
