@@ -11,9 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-import numpy as np
-
 from cloud_offload.refusals import Refusal, busy
+from edge_sdk.wire.room import room_for
 
 __all__ = [
     "EXTENSION",
@@ -31,7 +30,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_ALIGNMENT = 64
 _FIRST_BYTES = 1 << 16
 _MOST_AT_ONCE = 1 << 20
 """Memory taken for a body before any of it has come."""
@@ -145,14 +143,14 @@ class Exchange:
 
     async def _read(self, reader: BodyReader, budget: Budget, header_length: int) -> memoryview:
         """The body, from the socket into its place."""
-        buffer = _aligned(0, header_length)
+        buffer = room_for(0, header_length)
         at = 0
         while at < reader.size:
             # Memory follows what has come, not what a client says will come.
             end = min(max(2 * at, _MOST_AT_ONCE), reader.size)
             budget.take(end - at)
             self.held_bytes += end - at
-            larger = _aligned(end, header_length)
+            larger = room_for(end, header_length)
             larger[:at] = buffer
             buffer = larger
             try:
@@ -164,7 +162,7 @@ class Exchange:
 
     async def _received(self, told: int | None, max_bytes: int, budget: Budget, header_length: int) -> memoryview:
         """The body as the server hands it over, piece by piece."""
-        buffer = _aligned(min(told if told is not None else _FIRST_BYTES, _MOST_AT_ONCE), header_length)
+        buffer = room_for(min(told if told is not None else _FIRST_BYTES, _MOST_AT_ONCE), header_length)
         at = 0
         while True:
             message = await self._receive()
@@ -177,7 +175,7 @@ class Exchange:
             self.held_bytes += len(chunk)
             if at + len(chunk) > len(buffer):
                 size = min(max(2 * len(buffer), at + len(chunk), 1), max_bytes)
-                larger = _aligned(size, header_length)
+                larger = room_for(size, header_length)
                 larger[:at] = buffer[:at]
                 buffer = larger
             buffer[at : at + len(chunk)] = chunk
@@ -224,10 +222,3 @@ class Exchange:
 
 def _gone() -> Refusal:
     return Refusal(499, "the client has gone")
-
-
-def _aligned(size: int, header_length: int) -> memoryview:
-    """A buffer of which byte `header_length` lies at a multiple of the alignment."""
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -(raw.ctypes.data + header_length) % _ALIGNMENT
-    return memoryview(raw.data)[start : start + size]

@@ -25,6 +25,7 @@ from edge_sdk.wire.json_head import (
     read_head,
 )
 from edge_sdk.wire.limits import Limits
+from edge_sdk.wire.room import ALIGNMENT
 from edge_sdk.wire.tensor_data import checked_count, from_binary, to_binary
 from edge_sdk.wire.tensor_json import from_json, to_json
 
@@ -40,7 +41,6 @@ __all__ = [
 ]
 
 _SIZE = "binary_data_size"
-_ALIGNMENT = 64
 _LIMITS = Limits()
 
 
@@ -181,7 +181,7 @@ def _body(head: RequestHead | ResponseHead, parts: list[memoryview] | None) -> B
     if parts is None:
         return Body((text,), None, len(text))
     # Spaces may follow JSON: with them tensors begin where engines can read them without a copy.
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % ALIGNMENT)
     return Body((text, *parts), len(text), len(text) + sum(part.nbytes for part in parts))
 
 

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead, RemoteDisconnected
 
-import numpy as np
-
 from edge_sdk.errors import EndpointError, EndpointUnreachable, InvalidAnswer
 from edge_sdk.wire.connections import Connection
+from edge_sdk.wire.room import room_for
 
 __all__ = ["HEADER_LENGTH", "Reply", "Unanswered", "exchange"]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-ALIGNMENT = 64
 MOST_PARTS = 512
 """Of one `sendmsg`; Linux takes 1024."""
 PIECE_BYTES = 1 << 16
@@ -134,11 +132,9 @@ def _body(response: HTTPResponse, max_bytes: int, where: str) -> memoryview:
 
 
 def _aligned(length: int, json_length: str) -> memoryview:
-    """Room for `length` bytes of which number `json_length` lies at a multiple of `ALIGNMENT`."""
+    """Room for `length` bytes; `json_length` is what a server says of its JSON head."""
     before = int(json_length) if json_length.isascii() and json_length.isdigit() and len(json_length) < 12 else 0
-    room = np.empty(length + ALIGNMENT, np.uint8)
-    start = -(room.ctypes.data + before) % ALIGNMENT
-    return memoryview(room.data)[start : start + length]
+    return room_for(length, before)
 
 
 def _body_of_unknown_length(response: HTTPResponse, max_bytes: int, where: str) -> memoryview:
