@@ -10,7 +10,8 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,17 @@ def start_endpoint(repository: Path, cache: Path, *arguments: str) -> Endpoint:
     threading.Thread(target=endpoint.follow, daemon=True).start()
     endpoint.url = endpoint.wait_for("listening")["url"]
     return endpoint
+
+
+@contextmanager
+def running(repository: Path, cache: Path, *arguments: str) -> Iterator[Endpoint]:
+    """An endpoint until the end of the block, where it is killed."""
+    endpoint = start_endpoint(repository, cache, *arguments)
+    try:
+        yield endpoint
+    finally:
+        endpoint.process.kill()
+        endpoint.process.wait()
 
 
 def put(repository: Path, name: str, content: bytes, version: int = 1, file: str = "model.onnx") -> Path:

@@ -31,17 +31,15 @@ from edge_sdk.tensors import Array
 from edge_sdk.wire.endpoint import TailIdentity
 from edge_sdk.wire.http import HttpEndpoint
 from tests import models
-from tests.cloud_offload.endpoints import Endpoint, Start, put, start_endpoint
+from tests.cloud_offload.endpoints import Endpoint, Start, put, running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     repository = tmp_path_factory.mktemp("repository")
     put(repository, "mlp", models.onnx_mlp())
-    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"))
-    yield endpoint
-    endpoint.process.kill()
-    endpoint.process.wait()
+    with running(repository, tmp_path_factory.mktemp("cache")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from edge_sdk.offload.opening import open_split
 from edge_sdk.tensors import Array
 from edge_sdk.wire.http import HttpEndpoint
 from tests import models
-from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
+from tests.cloud_offload.endpoints import Endpoint, put, running
 
 
 def tail() -> bytes:
@@ -34,10 +34,8 @@ def tail() -> bytes:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     repository = tmp_path_factory.mktemp("repository")
     put(repository, "mlp-tail", tail())
-    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"))
-    yield endpoint
-    endpoint.process.kill()
-    endpoint.process.wait()
+    with running(repository, tmp_path_factory.mktemp("cache")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

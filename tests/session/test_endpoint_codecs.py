@@ -21,7 +21,7 @@ from edge_sdk.cli import main
 from edge_sdk.errors import InputError, InputShapeError, ModelError
 from tests import models
 from tests.bundle.making import SMALL, make, variants
-from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
+from tests.cloud_offload.endpoints import Endpoint, put, running
 
 RNG = np.random.default_rng(0)
 XS = RNG.standard_normal((30, 1, 8), np.float32)
@@ -35,10 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     put(repository, "conv", models.tflite_float_conv(), file="model.tflite")
     put(repository, "quantised", models.onnx_int8_qdq())
     bundle_of(repository / "pair.edge").close()
-    endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"))
-    yield endpoint
-    endpoint.process.kill()
-    endpoint.process.wait()
+    with running(repository, tmp_path_factory.mktemp("cache")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -24,16 +24,14 @@ from edge_sdk.formats import ModelFile
 from edge_sdk.wire.endpoint import Answer
 from edge_sdk.wire.simulated import SimulatedEndpoint
 from tests import models
-from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint
+from tests.cloud_offload.endpoints import Endpoint, put, running
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Endpoint]:
     put(tmp_path / "repository", "mlp", models.onnx_mlp())
-    endpoint = start_endpoint(tmp_path / "repository", tmp_path / "endpoint-cache")
-    yield endpoint
-    endpoint.process.kill()
-    endpoint.process.wait()
+    with running(tmp_path / "repository", tmp_path / "endpoint-cache") as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
