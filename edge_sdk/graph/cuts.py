@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edge_sdk.graph.cuts_nearest import movable
-from edge_sdk.graph.flow import Cut, Flow
+from edge_sdk.graph.flow import Cut, Flow, bits
 from edge_sdk.graph.view import Graph
 
-__all__ = ["DEFAULT_LIMIT", "Cut", "Cuts", "cut_at", "cuts_of", "random_cuts", "single_cuts"]
+__all__ = ["DEFAULT_LIMIT", "Cut", "Cuts", "cut_at", "cuts_of", "head_ops", "random_cuts", "single_cuts"]
 
 DEFAULT_LIMIT = 1000
 _TRIES_A_CUT = 20
@@ -128,6 +128,20 @@ def cut_at(graph: Graph, tensors: Iterable[str], *, nearest: bool = True, where:
             f" {'unknown' if tensor.shape is None else list(tensor.shape)}; expected a tensor of numbers of known rank"
         )
     return cut
+
+
+def head_ops(graph: Graph, cuts: Iterable[Cut]) -> list[frozenset[str]]:
+    """Of each cut the names of the ops that run in its head.
+
+    Raises:
+        UnsupportedOp: the graph holds control flow, or ops that keep state.
+    """
+    flow = Flow(graph)
+    found = []
+    for cut in cuts:
+        head = flow.head_of([flow.index[name] for name in cut.tensors])
+        found.append(frozenset(flow.ops[place].name for place in bits(head)))
+    return found
 
 
 def _sorted(cuts: Iterable[Cut]) -> tuple[Cut, ...]:

@@ -8,7 +8,7 @@ in for the predicted ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -79,7 +79,9 @@ class CostModel:
             raise InputError(f"the device has no rates for engine {engine!r}; run: edge-sdk device --calibrate")
         block = rates.channel_block(engine)
         self.engine, self.rates = engine, rates
-        self.works: tuple[Work, ...] = works_of(graph, fused(graph, engine, channel_block=block), block)
+        groups = fused(graph, engine, channel_block=block)
+        self.works: tuple[Work, ...] = works_of(graph, groups, block)
+        self._ops = [frozenset(group.ops) for group in groups]
         self._kernels_us = rates.kernels_us(engine, self.works)
         self._classes = [class_of(work) for work in self.works]
 
@@ -109,6 +111,28 @@ class CostModel:
             by_kind=MappingProxyType(dict(sorted(kinds.items(), key=lambda item: -item[1]))),
             estimate=self.rates.source == "derived",
         )
+
+    def head_shares(self, heads: Sequence[Set[str]], placement: Placement | int | None = None) -> list[float]:
+        """Which part of a request's time each head takes, from 0 to 1.
+
+        Args:
+            heads: names of the ops in each head. A kernel that a cut divides counts where its last op is.
+            placement: as of `predict`.
+        """
+        times_us = self._placed(self._classes, self._kernels_us, self.rates.place_of(placement))
+        total_us = max(float(times_us.sum()), 1e-9)
+        shares = []
+        for head in heads:
+            inside, pending_us = 0.0, 0.0
+            for ops, time_us in zip(self._ops, times_us, strict=True):
+                if not ops:
+                    pending_us += float(time_us)  # what reorders data belongs to the kernel that it is for
+                    continue
+                if ops <= head:
+                    inside += float(time_us) + pending_us
+                pending_us = 0.0
+            shares.append(min(inside / total_us, 1.0))
+        return shares
 
     def measured(self, placement: Placement | int, latency_ms: float) -> Profile:
         """A profile where only the whole request was timed: its time is spread over the kernels as predicted."""

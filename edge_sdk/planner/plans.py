@@ -6,7 +6,7 @@ import msgspec
 
 from edge_sdk.device.sysroot import cpu_list_text
 
-__all__ = ["SCHEMA", "Candidate", "Figures", "Placement", "Plan"]
+__all__ = ["SCHEMA", "Candidate", "Figures", "Placement", "Plan", "Remote"]
 
 SCHEMA = 1
 
@@ -52,11 +52,49 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         return f"{threads} on {self.label} CPUs {cpu_list_text(self.cpus)}"
 
 
+class Remote(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a candidate that is not on the device.
+
+    Attributes:
+        endpoint: its name; "" for one that was only described.
+        cut: id of the cut.
+        tensors: what travels.
+        codec: how these tensors are stored where they travel, as part of head and tail.
+        coding: how their bytes are packed beyond that: "none", "deflate", "zstd", "jpeg@75", …
+        up_bytes, down_bytes: bodies of request and answer.
+        head_ms: what computes and encodes on the device.
+        link_ms: the way there and back.
+        endpoint_ms: queue and computing there.
+        leakage: share of the input's variance that a linear decoder rebuilds from what travels; None where unknown.
+        measured: whether `head_ms` and the bytes were measured on this device, or worked out from the graph.
+    """
+
+    endpoint: str
+    cut: str
+    tensors: tuple[str, ...]
+    codec: str = "none"
+    coding: str = "none"
+    up_bytes: int
+    down_bytes: int
+    head_ms: float
+    link_ms: float
+    endpoint_ms: float
+    leakage: float | None = None
+    measured: bool = False
+
+    def describe(self) -> str:
+        """One phrase: "cut 3f21… as int8+zstd, 9,310 bytes to http://…"."""
+        packed = "" if self.coding == "none" else f"+{self.coding}"
+        coded = "" if self.codec == "none" and not packed else f" as {self.codec}{packed}"
+        where = f" to {self.endpoint}" if self.endpoint else ""
+        return f"{self.up_bytes:,} bytes{coded}{where}"
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One way to run, with its figures.
 
     Attributes:
-        kind: "local".
+        kind: "local", "split" (head here, tail at an endpoint), "offload" (all of it there) or "cascade".
         variant: name of the model file.
         engine: what executes it.
         accelerator: "cpu", or the accelerator of that engine.
@@ -68,6 +106,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         measured: None where it was not measured; `reason` says why.
         relative: what it costs (latency or energy) over what the chosen candidate costs, as measured in pairs; the
             quotient of two `measured` figures holds the machine's drift between them too.
+        remote: what is at an endpoint; None for "local".
         reason: one line: how it fared.
     """
 
@@ -82,6 +121,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     predicted: Figures | None = None
     measured: Figures | None = None
     relative: float | None = None
+    remote: Remote | None = None
     reason: str = ""
 
     @property
@@ -96,6 +136,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """One phrase: "onnxruntime, 2 threads on all CPUs"."""
+        if self.remote is not None:
+            at = "the whole model elsewhere" if self.kind == "offload" else f"cut {self.remote.cut}"
+            return f"{self.kind}: {at}, {self.remote.describe()}"
         where = "" if self.accelerator == "cpu" else f" on {self.accelerator}"
         return f"{self.engine}{where}, {self.placement.describe()}"
 
@@ -105,11 +148,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         device: name of the device it was made for.
-        objective: what was minimised: "latency" or "energy".
-        holds: the constraints it was made under, by name: "min_accuracy", "max_latency_ms", "max_memory_mb", "rate_hz".
+        objective: what was minimised: "latency", "energy" or "bytes".
+        holds: the constraints it was made under, by name: "min_accuracy", "max_latency_ms", "max_memory_mb",
+            "max_bytes", "max_leakage", "rate_hz".
         misses: those of `holds` that no candidate meets, so that this plan breaks them.
         confidence: how likely, from 0 to 1, the chosen candidate is no slower than any other that was measured; None
             where nothing was measured.
+        remote: what is at an endpoint; None where all of it runs here.
         reason: one line that a person can read.
         cached: whether an earlier plan for the same model, device and engines was used.
         planning_ms: how long choosing took.
@@ -130,6 +175,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     predicted: Figures | None = None
     measured: Figures | None = None
+    remote: Remote | None = None
     reason: str
     candidates: tuple[Candidate, ...] = ()
     cached: bool = False
