@@ -17,6 +17,7 @@ from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.trial import require_trial
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.codec import scaled_as
 from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, single_cuts
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
@@ -46,15 +47,17 @@ def load_tail(files: ModelFiles, name: TailName, settings: ServeSettings) -> Ser
         Refusal: 404 where there is no such cut, model file or codec.
         EdgeError: the model cannot be cut there, or the tail cannot be used.
     """
-    if name.codec == "int8" and not name.scales:
-        # They come from samples: those of a head made elsewhere would be others, and the answers wrong.
-        raise Refusal(404, f"tail {str(name)[:200]!r}: int8 needs the scales of its head, as in +int8=SCALE:ZERO,…")
     with _whole(files, name) as (model, variant):
         graph = open_graph(model)
         cut = _cut(graph, name, () if variant is None else variant.cuts)
+        if not name.scales and scaled_as(graph, cut, name.codec):
+            # They come from samples: those of a head made elsewhere would be others, and the answers wrong.
+            raise Refusal(
+                404, f"tail {str(name)[:200]!r}: {name.codec} needs the scales of its head, as in +int8=SCALE:ZERO,…"
+            )
         samples = () if variant is None else _golden_feeds(model, variant)
         made = kept_parts(model, cut, codec=name.codec, scales=name.scales, samples=samples, graph=graph)
-        identity = TailIdentity(model.fingerprint, cut.id, name.coding)
+        identity = TailIdentity(model.fingerprint, cut.id, name.coding_mark)
     platform = "onnxruntime_onnx" if cut.format == "onnx" else "litert_tflite"
     of_tail = replace(files, name=str(name), platform=platform)
     return serving_of(made.split.tail, of_tail, identity.parameters(), settings, meter=f"{files.name}@")

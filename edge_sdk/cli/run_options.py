@@ -18,7 +18,8 @@ examples:
   edge-sdk run vad.onnx --input talk.wav --window 512 --context 64 --state state=stateN --feed sr=16000
 """
 
-_CODECS = ("none", "fp16", "int8")  # as edge_sdk.graph.codec.CODECS, which would cost the start of every run
+_CODECS = ("none", "fp16", "int8", "int8c", "int4", "int4c", "int16")
+"""As edge_sdk.graph.codec.CODECS, which would cost the start of every run."""
 _WORDS = {
     "layout": ("NHWC", "NCHW"),
     "channels": ("rgb", "bgr", "gray"),
@@ -69,7 +70,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--codec", choices=_CODECS, help="how the cut's tensors travel to --endpoint (none)")
     group.add_argument(
         "--data", metavar="PATH", nargs="+", action="extend", default=[],
-        help="inputs like those of --input, to compare --codec on; int8 takes its ranges from them",
+        help="inputs like those of --input, to compare --codec on; ranges come from them",
     )  # fmt: skip
     group.add_argument("--endpoint-model", metavar="NAME", help="what the endpoint calls the model")
     group.add_argument("--upload", action="store_true", help="send the bundle to an --endpoint that does not have it")

@@ -27,7 +27,8 @@ _DESCRIPTION = """\
 Without --at: lists where a model may be cut into a head for the device and a tail for an endpoint, with the bytes that
 travel and the multiply-accumulates on each side; > marks the Pareto set. With --at: makes head and tail, runs both and
 the whole, and compares."""
-_CODECS = ("none", "fp16", "int8")  # as edge_sdk.graph.codec.CODECS, which would cost the start of every verb
+_CODECS = ("none", "fp16", "int8", "int8c", "int4", "int4c", "int16")
+"""As edge_sdk.graph.codec.CODECS, which would cost the start of every verb."""
 _SERVERS = ("triton", "triton-python", "openvino")
 _SHOWN = 4
 
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--codec", choices=_CODECS, default="none", help="how the tensors travel (none)")
     parser.add_argument(
         "--data", nargs="+", type=Path, default=[], metavar="NPZ",
-        help="requests to compare on, an .npz file each; for int8 the ranges come from them",
+        help="requests to compare on, an .npz file each; ranges of codecs come from them",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write head and tail here")
     parser.add_argument(
@@ -252,6 +253,6 @@ def _page(record: dict[str, Any], made: Parts) -> list[str]:
         ("equal", f"head then tail gives what the whole gives, {equal}, on {on}"),
         *(("wrote", path) for path in record["files"]),
     ]
-    if record["codec"] == "int8" and made.made_up:
-        rows.append(("note", "ranges for int8 come from made-up inputs; give real ones with --data"))
+    if made.split.scales and made.made_up:
+        rows.append(("note", f"ranges for {record['codec']} come from made-up inputs; give real ones with --data"))
     return [f"{title:<9}{plain(value)}" for title, value in rows]

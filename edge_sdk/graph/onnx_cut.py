@@ -14,6 +14,7 @@ from edge_sdk.formats import ModelFile, without_initializer_inputs
 from edge_sdk.formats.onnx_types import DTYPES
 from edge_sdk.graph.codec import RECORD_KEY, Coded, SplitRecord
 from edge_sdk.graph.flow import Cut, Flow
+from edge_sdk.graph.onnx_codec import codec_nodes, least_opset, sent_value
 from edge_sdk.graph.onnx_nodes import BRIDGE_ERRORS, required_onnx, sort_nodes
 from edge_sdk.graph.view import Graph
 
@@ -21,8 +22,6 @@ __all__ = ["split_onnx"]
 
 _CODES = {name: code for code, name in DTYPES.items()}
 _KEPT_SETTINGS = ("axis", "block_size")
-_LEAST_OPSET = 10
-"""The first with QuantizeLinear and DequantizeLinear."""
 _RAISED_OPSET = 13
 _LARGEST = (1 << 31) - 1
 _SHAPE_OPS = ("Shape", "Size")
@@ -41,7 +40,7 @@ def split_onnx(
         coded: how each tensor of the cut travels.
         records: what head and tail say of themselves.
     """
-    cutter = _Cutter(model, graph, _LEAST_OPSET if any(one.codec != "none" for one in coded) else 0)
+    cutter = _Cutter(model, graph, least_opset(coded))
     inputs = set(graph.inputs)
     raw = [one.name for one in coded if one.codec == "none" and one.name not in inputs]
     own = [name for name in cut.head_outputs if name not in raw]
@@ -74,12 +73,13 @@ class _Cutter:
         helper = self._onnx.helper
         wanted = [*outputs, *(one.name for one in coded if encode)]
         places, shapes, read = self._slice(wanted, set(inputs))
-        nodes = self._bridged([self._proto.graph.node[p] for p in places], inputs if inputs else outputs, encode)
+        ends_of_int8 = [*outputs, *(one.name for one in coded)] if encode else inputs
+        nodes = self._bridged([self._proto.graph.node[p] for p in places], ends_of_int8, encode)
         stored = [tensor for tensor in self._proto.graph.initializer if tensor.name in read]
         sparse = [tensor for tensor in self._proto.graph.sparse_initializer if tensor.values.name in read]
         constants = {tensor.name for tensor in stored} | {tensor.values.name for tensor in sparse}
         stored += [self._shape_value(place) for place in shapes]
-        more, parameters = self._codec_nodes(coded, encode)
+        more, parameters = codec_nodes(self._onnx, coded, self._new, encode=encode)
         own = [value for value in self._proto.graph.input if value.name in read and value.name not in inputs]
         taken = own if encode else [self._sent(one) for one in coded]
         given = [self._values[name] for name in outputs] + ([self._sent(one) for one in coded] if encode else [])
@@ -177,31 +177,8 @@ class _Cutter:
         part = shape[settings.get("start", 0) : settings.get("end", len(shape))]
         return self._onnx.helper.make_tensor(node.output[0], int64, [len(part)], part)
 
-    def _codec_nodes(self, coded: Sequence[Coded], encode: bool) -> tuple[list[Any], list[Any]]:
-        """Nodes that encode or decode, and their constants."""
-        helper, types = self._onnx.helper, self._onnx.TensorProto
-        nodes, constants = [], []
-        for one in coded:
-            way = [one.name, one.sent] if encode else [one.sent, one.name]
-            if one.codec == "fp16":
-                nodes.append(helper.make_node("Cast", way[:1], way[1:], to=types.FLOAT16 if encode else types.FLOAT))
-            elif one.codec == "int8":
-                scale, zero = f"{one.sent}.scale", f"{one.sent}.zero_point"
-                constants.append(helper.make_tensor(scale, types.FLOAT, [], [one.scale]))
-                constants.append(helper.make_tensor(zero, types.UINT8, [], [one.zero_point]))
-                op = "QuantizeLinear" if encode else "DequantizeLinear"
-                nodes.append(helper.make_node(op, [way[0], scale, zero], way[1:]))
-        return nodes, constants
-
     def _sent(self, one: Coded) -> Any:
-        """Name, dtype and shape of a tensor as it travels."""
-        value = self._onnx.ValueInfoProto()
-        value.CopyFrom(self._values[one.name])
-        value.name = one.sent
-        if one.codec != "none":
-            types = self._onnx.TensorProto
-            value.type.tensor_type.elem_type = types.FLOAT16 if one.codec == "fp16" else types.UINT8
-        return value
+        return sent_value(self._onnx, self._values[one.name], one)
 
     def _value_infos(self) -> Mapping[str, Any]:
         """What is known of every tensor. Where the file leaves sizes open they stay open."""

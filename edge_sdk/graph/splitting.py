@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Coded, Scale, SplitRecord, coded_tensors
+from edge_sdk.graph.codec import Coded, Range, Scales, SplitRecord, coded_tensors
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
@@ -33,7 +33,7 @@ class Split:
         head, tail: contents of two model files of the whole's format. Inputs and outputs of the model are called in
             them as in the whole.
         cut: where.
-        codec: "none", "fp16" or "int8".
+        codec: one of `edge_sdk.graph.codec.CODECS`.
         coded: how each tensor of the cut travels.
         sent: the tail's inputs, in its order. Each is an output of the head, or where the head does not give it the
             model's input of that name.
@@ -50,9 +50,9 @@ class Split:
     tail_outputs: tuple[str, ...]
 
     @property
-    def scales(self) -> tuple[Scale, ...]:
-        """Of what travels as bytes, in the cut's order."""
-        return tuple(Scale(one.scale, one.zero_point) for one in self.coded if one.codec == "int8")
+    def scales(self) -> tuple[Scales, ...]:
+        """Of what is scaled, in the cut's order."""
+        return tuple(one.scales for one in self.coded if one.scales is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def split_model(
     cut: Cut,
     *,
     codec: str = "none",
-    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
-    scales: Sequence[Scale] = (),
+    ranges: Mapping[str, Range | tuple[Range, ...]] = MappingProxyType({}),
+    scales: Sequence[Scales] = (),
     graph: Graph | None = None,
 ) -> Split:
     """Makes head and tail.
@@ -84,9 +84,9 @@ def split_model(
     Args:
         source: path of an ONNX or TFLite file, the bytes of one, or an open `ModelFile`, which stays open.
         cut: of this file's graph, with work on both sides.
-        codec: how the cut's tensors travel: "none", "fp16" or "int8". What is no float32 travels as it is.
-        ranges: smallest and largest value of each float32 tensor of the cut; for "int8" only.
-        scales: instead of ranges, of each float32 tensor in the cut's order: those of a head made elsewhere.
+        codec: how the cut's tensors travel, one of `edge_sdk.graph.codec.CODECS`.
+        ranges: smallest and largest value of each tensor that the codec scales (`scaled_as`), or of each channel.
+        scales: instead of ranges, of each of these tensors in the cut's order: those of a head made elsewhere.
         graph: of the file, where it is already open.
 
     Raises:

@@ -12,7 +12,9 @@ import numpy as np
 from edge_sdk.errors import MissingExtra, ModelError
 from edge_sdk.formats import ModelFile
 from edge_sdk.graph.codec import RECORD_KEY, Coded, SplitRecord
+from edge_sdk.graph.codec_steps import has_steps
 from edge_sdk.graph.flow import Cut
+from edge_sdk.graph.tflite_codec import StepOperators, sent_shape
 from edge_sdk.graph.view import Graph
 
 __all__ = ["called", "split_tflite"]
@@ -21,6 +23,7 @@ _OF_THE_WHOLE = (b"TFLITE_METADATA",)
 """Metadata that describe inputs and outputs of the whole."""
 _FILE_ID = b"TFL3"
 _SIGNATURE = "serving_default"
+_SENT = {"fp16": "FLOAT16", "int8": "UINT8", "int4": "UINT8", "int16": "INT16"}
 _DETAIL_TENSORS = ("scales", "zeroPoints")
 
 
@@ -73,6 +76,7 @@ class _Part:
         self._model = copy(whole)
         self._model.subgraphs = [copy(subgraph) for subgraph in whole.subgraphs]
         self._model.operatorCodes = list(whole.operatorCodes)
+        self._model.buffers = list(whole.buffers)
         # The graph lists its tensors in the order of the file.
         self._places = {name: place for place, name in enumerate(graph.tensors)}
         self._kept: list[int] = []
@@ -135,23 +139,34 @@ class _Part:
     def encode(self, one: Coded) -> int:
         """Adds what encodes a tensor; the place of the encoded one."""
         sent = self._sent(one)
-        self._operators.append(self._operator(one, self.place(one.name), sent, encode=True))
+        self._operators.extend(self._codec(one, self.place(one.name), sent, encode=True))
         return sent
 
     def decode(self, one: Coded) -> int:
         """Adds what decodes a tensor; the place of the encoded one."""
         sent = self._sent(one)
-        self._operators.insert(0, self._operator(one, sent, self.place(one.name), encode=False))
+        self._operators[:0] = self._codec(one, sent, self.place(one.name), encode=False)
         return sent
+
+    def _codec(self, one: Coded, taken: int, given: int, *, encode: bool) -> list[Any]:
+        if not has_steps(one):
+            return [self._operator(one, taken, given, encode=encode)]
+        plain = self._model.subgraphs[0].tensors[self.place(one.name)]
+        first = int(plain.shape[0]) if one.shape else 1
+        is_open = plain.shapeSignature is not None and len(plain.shapeSignature) and plain.shapeSignature[0] < 0
+        chain = StepOperators(self._schema, self._model, one, taken, given, (first, -1 if is_open else first))
+        return chain.build(encode=encode)
 
     def _sent(self, one: Coded) -> int:
         schema, tensors = self._schema, self._model.subgraphs[0].tensors
         plain = tensors[self.place(one.name)]
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.shapeSignature = one.sent.encode(), plain.shape, plain.shapeSignature
+        tensor.name, tensor.shape = one.sent.encode(), sent_shape(one, _listed(plain.shape))
+        if plain.shapeSignature is not None:
+            tensor.shapeSignature = sent_shape(one, _listed(plain.shapeSignature))
         tensor.hasRank, tensor.buffer = plain.hasRank, 0
-        tensor.type = schema.TensorType.FLOAT16 if one.codec == "fp16" else schema.TensorType.UINT8
-        if one.codec == "int8":
+        tensor.type = getattr(schema.TensorType, _SENT[one.codec])
+        if one.codec == "int8" and not one.channels:
             tensor.quantization = schema.QuantizationParametersT()
             tensor.quantization.scale = np.array([one.scale], np.float32)
             tensor.quantization.zeroPoint = np.array([one.zero_point], np.int64)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import coding_text
+from edge_sdk.graph.codec import coding_mark
 from edge_sdk.graph.splitting import Split
 from edge_sdk.offload.local import LocalTail
 from edge_sdk.offload.split import SplitRunner, SplitSpec
@@ -60,7 +60,7 @@ def open_split(
         tail=tail,
         travels=split.sent,
         gives=tail_info.outputs,
-        identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_text(split.codec, split.scales)),
+        identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales)),
     )
     content = tail_content or functools.partial(bytes, split.tail)
     local = LocalTail(lambda: load(content(), "tail"))

@@ -15,8 +15,10 @@ from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.engines.trial import require_trial
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Scale
+from edge_sdk.graph.codec import Range, Scales, scaled_as
+from edge_sdk.graph.codec_ranges import RangeWatch
 from edge_sdk.graph.flow import Cut
+from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.splitting import Difference, Run, Split, check_split, split_model
 from edge_sdk.graph.view import Graph
 from edge_sdk.tensors import FeedCheck
@@ -47,7 +49,7 @@ def made_parts(
     *,
     codec: str = "none",
     samples: Sequence[Mapping[str, Any]] = (),
-    scales: Sequence[Scale] = (),
+    scales: Sequence[Scales] = (),
     graph: Graph | None = None,
     tolerance: float | None = None,
 ) -> Parts:
@@ -56,10 +58,10 @@ def made_parts(
     Args:
         model: an ONNX or TFLite file; stays open.
         cut: of its graph.
-        codec: how the cut's tensors travel: "none", "fp16" or "int8".
-        samples: requests, input name to array; for "int8" the ranges come from them. Random numbers where there are
+        codec: how the cut's tensors travel, one of `edge_sdk.graph.codec.CODECS`.
+        samples: requests, input name to array; ranges of what is scaled come from them. Random numbers where there are
             none.
-        scales: for "int8" instead, of each float32 tensor in the cut's order: those of a head made elsewhere.
+        scales: instead, of each tensor that the codec scales, in the cut's order: those of a head made elsewhere.
         graph: of the file, where it is already open.
         tolerance: largest |difference| / largest |value| of an output; None for what the format allows, and with a
             lossy codec for any that is finite.
@@ -76,9 +78,10 @@ def made_parts(
         requests = [check(sample) for sample in samples] or [made_up_feeds(whole.inputs, whole.optional_inputs)]
         run = _run(whole)
         expected = [run(request) for request in requests]
+    graph = open_graph(model) if graph is None else graph
     split = split_model(model, cut, graph=graph)
     if codec != "none":
-        ranges = _ranges(split, requests) if codec == "int8" and not scales else {}
+        ranges = {} if scales else _ranges(split, graph, codec, requests)
         split = split_model(model, cut, codec=codec, ranges=ranges, scales=scales, graph=graph)
         tolerance = sys.float_info.max if tolerance is None else tolerance
     with _opened(split.head, model.name) as head:
@@ -97,21 +100,20 @@ def _replayed(answers: Sequence[Mapping[str, Any]]) -> Run:
     return lambda feeds: next(left)
 
 
-def _ranges(split: Split, requests: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of each float tensor of the cut."""
-    found: dict[str, tuple[float, float]] = {}
+def _ranges(
+    split: Split, graph: Graph, codec: str, requests: Sequence[Mapping[str, Any]]
+) -> dict[str, Range | tuple[Range, ...]]:
+    """Ranges of the tensors of the cut that a codec scales."""
+    watches = {name: RangeWatch(*way) for name, way in scaled_as(graph, split.cut, codec).items()}
     with _opened(split.head, "head") as head:
         run = _run(head)
         for request in requests:
             given = run(request)
             for one, name in zip(split.coded, split.sent, strict=True):
-                array = np.asarray(given[name] if name in given else request[name])
-                if array.dtype != np.float32 or not array.size:
-                    continue
-                low, high = float(array.min()), float(array.max())
-                before = found.get(one.name, (low, high))
-                found[one.name] = min(before[0], low), max(before[1], high)
-    return found
+                if one.name in watches:
+                    watches[one.name].add(np.asarray(given[name] if name in given else request[name]))
+    found = {name: watch.range() for name, watch in watches.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _loaded(model: ModelFile) -> closing[Runner]:

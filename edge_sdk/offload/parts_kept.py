@@ -21,7 +21,7 @@ from edge_sdk.engines.graph_cache import isa_key
 from edge_sdk.engines.registry import engine_versions
 from edge_sdk.errors import StorageError
 from edge_sdk.formats import ModelFile
-from edge_sdk.graph.codec import Scale, coding_text
+from edge_sdk.graph.codec import Scales, coding_text
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts import Parts, made_parts
@@ -30,7 +30,7 @@ from edge_sdk.storage import cache_folder, write_whole
 __all__ = ["kept_parts", "kept_parts_and_tail"]
 
 _log = logging.getLogger(__name__)
-_FORM = 4
+_FORM = 5
 """Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
 _HASH_BYTES, _SIZE_BYTES = 32, 8
 MAX_TOTAL_BYTES = 512 * 2**20
@@ -49,7 +49,7 @@ def kept_parts(
     *,
     codec: str = "none",
     samples: Sequence[Mapping[str, Any]] = (),
-    scales: Sequence[Scale] = (),
+    scales: Sequence[Scales] = (),
     graph: Graph | None = None,
 ) -> Parts:
     """As `made_parts`, but head and tail of an earlier call on this machine are taken where they were kept.
@@ -68,7 +68,7 @@ def kept_parts_and_tail(
     *,
     codec: str = "none",
     samples: Sequence[Mapping[str, Any]] = (),
-    scales: Sequence[Scale] = (),
+    scales: Sequence[Scales] = (),
     graph: Graph | None = None,
 ) -> tuple[Parts, Callable[[], bytes]]:
     """As `kept_parts`, with a way to read the tail again from where it is kept, so that nobody need hold it in memory.
@@ -85,7 +85,7 @@ def _parts(
     cut: Cut,
     codec: str,
     samples: Sequence[Mapping[str, Any]],
-    scales: Sequence[Scale],
+    scales: Sequence[Scales],
     graph: Graph | None,
 ) -> tuple[Parts, Path | None]:
     path = _path(model, cut, coding_text(codec, scales), samples)

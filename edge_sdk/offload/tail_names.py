@@ -1,7 +1,7 @@
 """How a tail that an endpoint makes on demand is called: `MODEL[:FINGERPRINT]@CUT[+fp16|+int8=SCALE:ZERO,…]`.
 
-The scales of int8 come from the samples that a head was made with. They stand in the name, exact to the bit, so that
-any endpoint makes the very tail that belongs to this head.
+Scales come from the samples that a head was made with. They stand in the name, exact to the bit, so that any endpoint
+makes the very tail that belongs to this head.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from edge_sdk.errors import InputError
-from edge_sdk.graph.codec import Scale, coding_text, read_coding
+from edge_sdk.graph.codec import SCALED_CODECS, Scales, coding_mark, coding_text, read_coding
 
 __all__ = ["TailName"]
 
@@ -28,16 +28,16 @@ class TailName:
     Attributes:
         model: the whole, as the endpoint calls it.
         cut: id of the cut, or names of its tensors with commas between, each quoted as in a URL.
-        codec: how the cut's tensors travel: "none", "fp16" or "int8".
+        codec: how the cut's tensors travel, one of `edge_sdk.graph.codec.CODECS`.
         fingerprint: of the model file that was cut, or how it begins; "" where the endpoint has just one.
-        scales: of "int8": of each float32 tensor in the cut's order.
+        scales: of each tensor that the codec scales, in the cut's order.
     """
 
     model: str
     cut: str
     codec: str = "none"
     fingerprint: str = ""
-    scales: tuple[Scale, ...] = ()
+    scales: tuple[Scales, ...] = ()
 
     @classmethod
     def of_tensors(
@@ -46,7 +46,7 @@ class TailName:
         tensors: tuple[str, ...],
         codec: str = "none",
         fingerprint: str = "",
-        scales: tuple[Scale, ...] = (),
+        scales: tuple[Scales, ...] = (),
     ) -> TailName:
         """The tail behind these tensors: for cuts that the endpoint may not list, as those of many tensors."""
         return cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint, scales)
@@ -66,7 +66,7 @@ class TailName:
         codec, scales = (read_coding(coding, _MAX_TENSORS) if stem else None) or ("", ())
         if codec:
             cut = stem
-        misspelt = not codec and bool(stem) and coding.startswith("int8=")
+        misspelt = not codec and bool(stem) and coding.partition("=")[0] in SCALED_CODECS
         bad_print = bool(colon) and _FINGERPRINT.fullmatch(fingerprint) is None
         if not model or not cut or bad_print or misspelt or len(text) > _MAX_CHARS or cut.count(",") >= _MAX_TENSORS:
             raise InputError(
@@ -81,8 +81,13 @@ class TailName:
 
     @property
     def coding(self) -> str:
-        """The codec with its scales, as `TailIdentity` has it."""
+        """The codec with its scales."""
         return coding_text(self.codec, self.scales)
+
+    @property
+    def coding_mark(self) -> str:
+        """The same as `TailIdentity` has it."""
+        return coding_mark(self.codec, self.scales)
 
     @property
     def cut_id(self) -> str:

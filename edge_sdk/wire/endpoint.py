@@ -28,7 +28,7 @@ class TailIdentity:
     Attributes:
         bundle: digest of the bundle, or of the model file, that the tail was made from.
         cut: id of the cut.
-        codec: how the cut's tensors travel; of int8 with all scales.
+        codec: how the cut's tensors travel, `edge_sdk.graph.codec.coding_mark`.
     """
 
     bundle: str

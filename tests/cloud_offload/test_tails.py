@@ -17,14 +17,17 @@ pytest.importorskip("onnx")
 import edge_sdk
 from edge_sdk import bundle
 from edge_sdk.bundle import Variant
+from edge_sdk.engines.base import LoadOptions
+from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Scale
-from edge_sdk.graph.cuts import Cut, cuts_of
+from edge_sdk.graph.codec import Scale, coding_mark
+from edge_sdk.graph.cuts import Cut, cut_at, cuts_of
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.splitting import split_model
 from edge_sdk.offload import SplitRunner
 from edge_sdk.offload.opening import open_split
+from edge_sdk.offload.parts import made_parts
 from edge_sdk.offload.tail_names import TailName
 from edge_sdk.signature import LogicalTensor, Signature
 from edge_sdk.tensors import Array
@@ -117,7 +120,8 @@ def test_a_cut_may_be_named_by_its_tensors(device: HttpEndpoint, model: ModelFil
         ("mlp@", "expected MODEL@CUT"),
         ("mlp:xyz@0123456789ab", "expected MODEL@CUT"),
         ("mlp:00000000@0123456789ab", "no file with fingerprint"),
-        ("mlp@0123456789ab+int8", "int8 needs the scales of its head"),
+        ("mlp@h2+int8", "int8 needs the scales of its head"),
+        ("mlp@h2+int4c", "int4c needs the scales of its head"),
         ("mlp@0123456789ab+int8=", "expected MODEL@CUT"),
         ("mlp@0123456789ab+int8=3f800000:256", "expected MODEL@CUT"),
         ("nobody@0123456789ab", "model 'nobody' is not here"),
@@ -236,3 +240,20 @@ def test_when_the_endpoint_is_killed_the_device_answers_itself(
     assert runner.figures().remote == remote
     runner.close()
     client.close()
+
+
+@pytest.mark.parametrize("codec", ["int8c", "int4", "int4c", "int16"])
+def test_a_tail_of_any_codec_is_made_from_its_name(device: HttpEndpoint, model: ModelFile, codec: str) -> None:
+    graph = open_graph(model)
+    cut = cut_at(graph, ["h2"])
+    made = made_parts(model, cut, codec=codec, graph=graph)
+    name = str(TailName("mlp", cut.id, codec, model.fingerprint, made.split.scales))
+    (spec,) = open_model(made.split.tail).describe().inputs
+    sent = np.random.default_rng(0).integers(0, 256, (1, *spec.shape[1:])).astype(spec.dtype)  # type: ignore[index]
+    identity = TailIdentity(model.fingerprint, cut.id, coding_mark(codec, made.split.scales))
+    answer = device.infer(name, {spec.name: sent}, identity=identity)
+    with open_model(made.split.tail) as tail:
+        runner = OnnxRuntimeEngine().load(tail, LoadOptions(spin=False, cache=False))
+        here = runner.run({spec.name: sent})
+        runner.close()
+    assert np.array_equal(answer.outputs["y"], here["y"])

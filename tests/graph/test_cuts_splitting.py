@@ -278,8 +278,8 @@ def test_a_range_that_is_missing_or_none_is_refused() -> None:
     for wrong in ((1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
         with pytest.raises(ModelError, match="the range of 'b' is"):
             split_model(content, cut, codec="int8", ranges={"b": wrong})
-    with pytest.raises(ModelError, match="there is no codec 'int4'; expected one of none, fp16, int8"):
-        split_model(content, cut, codec="int4")
+    with pytest.raises(ModelError, match="there is no codec 'int5'; expected one of none, fp16, int8, int8c, int4"):
+        split_model(content, cut, codec="int5")
     # A tensor that is always 0 has a scale all the same.
     assert coded_tensors(graph, cut, "int8", {"b": (0.0, 0.0)})[0].scale == 1.0
 

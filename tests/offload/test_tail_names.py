@@ -57,6 +57,8 @@ def test_there_are_no_more_scales_than_tensors_may_be_cut() -> None:
         TailName.parse(f"m@a+{text},3f800000:0")
 
 
-@pytest.mark.parametrize("text", ["none=3f800000:0", "fp16=3f800000:0", "int4=3f800000:0", "int4"])
-def test_only_int8_has_scales(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["none=3f800000:0", "fp16=3f800000:0", "int5=3f800000:0", "int5", "int4=3f800000:128", "int16=3f800000:1"]
+)
+def test_only_what_is_scaled_has_scales(text: str) -> None:
     assert read_coding(text) is None

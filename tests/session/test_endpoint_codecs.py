@@ -164,7 +164,7 @@ def test_int8_without_any_request_is_refused(model: Path, tmp_path: Path, source
     [
         ({"codec": "fp16"}, "codec is given without endpoints"),
         ({"data": DATA}, "data is given without endpoints"),
-        ({"codec": "int4", "endpoints": [NOBODY]}, "expected one of none, fp16, int8"),
+        ({"codec": "int5", "endpoints": [NOBODY]}, "expected one of none, fp16, int8"),
     ],
 )
 def test_what_does_not_go_together_is_refused(model: Path, given: dict[str, Any], told: str) -> None:
