@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from edge_sdk.offload.cascade import CascadeFigures, CascadeRunner
+from edge_sdk.offload.gate import EarlyExit, Gate
 from edge_sdk.offload.hedge import Outcome, hedged, patience_ms
 from edge_sdk.offload.local import Compute, LocalTail
 from edge_sdk.offload.split import SplitFigures, SplitRunner, SplitSpec
 
-__all__ = ["Compute", "LocalTail", "Outcome", "SplitFigures", "SplitRunner", "SplitSpec", "hedged", "patience_ms"]
+__all__ = [
+    "CascadeFigures",
+    "CascadeRunner",
+    "Compute",
+    "EarlyExit",
+    "Gate",
+    "LocalTail",
+    "Outcome",
+    "SplitFigures",
+    "SplitRunner",
+    "SplitSpec",
+    "hedged",
+    "patience_ms",
+]

@@ -24,6 +24,7 @@ from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClosed
 from edge_sdk.metrics import Histogram
 from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
+from edge_sdk.offload.gate import EarlyExit
 from edge_sdk.offload.hedge import Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
 from edge_sdk.tensors import Array, TensorSpec, check_out
@@ -78,6 +79,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         hedged: another way was begun beside an endpoint that was late.
         resting: of `local`: no endpoint was asked, since all had failed too often or owed too many answers.
         late: answered after their deadline.
+        early: answered by an early exit of the head; no tail was asked.
         failure: why an endpoint last gave no answer; "" where it always did.
     """
 
@@ -87,6 +89,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     hedged: int = 0
     resting: int = 0
     late: int = 0
+    early: int = 0
     failure: str = ""
 
 
@@ -102,7 +105,11 @@ class SplitRunner(Runner):
             is given late, and counted.
         first_patience_ms: how long an endpoint has for itself while its link is unknown.
         refuse_nan: whether an endpoint's answer with NaN is computed again here.
+        early: an exit of a multi-exit model that the head gives; where it is sure, no tail is asked.
         timeline: time and threads.
+
+    Raises:
+        InputValueError: `early` does not fit what head and tail give.
     """
 
     engine = "split"
@@ -117,6 +124,7 @@ class SplitRunner(Runner):
         deadline_ms: float | None = None,
         first_patience_ms: float = 500.0,
         refuse_nan: bool = True,
+        early: EarlyExit | None = None,
         timeline: Timeline = REAL_TIMELINE,
     ) -> None:
         self.model, self.inputs, self.outputs = split.name, split.inputs, split.outputs
@@ -129,13 +137,16 @@ class SplitRunner(Runner):
         self._head, self._compute_head = head, computing(head)
         self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
         self._refuse_nan = refuse_nan
+        if early is not None:
+            early.check(split.outputs, split.gives)
+        self._early, self._specs = early, {spec.name: spec for spec in split.outputs}
         self._timeline = timeline
         self._woken_late = Recent(64)
         self._away_now: set[Transfer] = set()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
         self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=timeline) for e in self.endpoints}
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late"), 0)
+        self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late", "early"), 0)
         self._failure = ""
         self._closed = False
 
@@ -229,12 +240,19 @@ class SplitRunner(Runner):
         out: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """From what the head computed to the outputs of the whole model."""
-        cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
-        outcome = self._tail(cut, deadline, transfers)
-        self._count(outcome, deadline)
+        answer: Mapping[str, Any] | None = None
+        if self._early is not None:
+            answer = self._early.answer(computed, self._specs)
+        if answer is not None:
+            self._count_early(deadline)
+        else:
+            cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+            outcome = self._tail(cut, deadline, transfers)
+            self._count(outcome, deadline)
+            answer = outcome.result
         outputs = {}
         for spec in self.outputs:
-            source = outcome.result if spec.name in outcome.result else computed
+            source = answer if spec.name in answer else computed
             if spec.name not in source:
                 raise EngineError(f"{self.model}: neither head nor tail gives output {spec.name!r}; check the split")
             outputs[spec.name] = _handed_out(source[spec.name], (out or {}).get(spec.name))
@@ -314,6 +332,12 @@ class SplitRunner(Runner):
             flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in outputs[name].ravel()]
             read[name] = np.array(flat, object).reshape(outputs[name].shape)
         return read
+
+    def _count_early(self, deadline: Deadline) -> None:
+        with self._lock:
+            self._counts["requests"] += 1
+            self._counts["early"] += 1
+            self._counts["late"] += deadline.passed()
 
     def _count(self, outcome: Outcome[Mapping[str, Any]], deadline: Deadline) -> None:
         failure = outcome.failure
