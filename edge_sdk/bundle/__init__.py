@@ -12,7 +12,7 @@ from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.bundle.limits import Limits
-    from edge_sdk.bundle.manifest import Accuracy, BundleFile, Cut, Latency, Manifest, Variant
+    from edge_sdk.bundle.manifest import Accuracy, BundleFile, Cascade, Cut, CutCodec, Latency, Manifest, Variant
     from edge_sdk.bundle.manifest_json import BundleWarning
     from edge_sdk.bundle.reading import Answer, Bundle, Golden, is_bundle
     from edge_sdk.bundle.reading import open_bundle as open
@@ -24,7 +24,9 @@ __all__ = [
     "Bundle",
     "BundleFile",
     "BundleWarning",
+    "Cascade",
     "Cut",
+    "CutCodec",
     "Golden",
     "Latency",
     "Limits",
@@ -41,7 +43,16 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "edge_sdk.bundle.limits": ("Limits",),
-        "edge_sdk.bundle.manifest": ("Accuracy", "BundleFile", "Cut", "Latency", "Manifest", "Variant"),
+        "edge_sdk.bundle.manifest": (
+            "Accuracy",
+            "BundleFile",
+            "Cascade",
+            "Cut",
+            "CutCodec",
+            "Latency",
+            "Manifest",
+            "Variant",
+        ),
         "edge_sdk.bundle.manifest_json": ("BundleWarning",),
         "edge_sdk.bundle.reading": ("Answer", "Bundle", "Golden", "is_bundle", "open"),
         "edge_sdk.bundle.writing": ("copy", "create", "update"),

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from edge_sdk.bundle.manifest import BundleFile, Cut, Manifest, Variant
+from edge_sdk.bundle.manifest import BundleFile, Cascade, Cut, Manifest, Variant
 from edge_sdk.bundle.paths import check_distinct, check_path, shortened
 from edge_sdk.errors import InvalidManifest
 from edge_sdk.signature import LogicalTensor, TensorMapping
@@ -44,6 +44,13 @@ def check_consistency(manifest: Manifest, where: str) -> None:
     for index, cut in enumerate(manifest.cuts):
         _check_known(cut.variant, names, f"{where}: cuts[{index}].variant")
         _check_cut(cut, f"{where}: cuts[{index}]")
+    outputs = {tensor.name for tensor in manifest.signature.outputs}
+    for index, cascade in enumerate(manifest.cascades):
+        place = f"{where}: cascades[{index}]"
+        _check_known(cascade.small, names, f"{place}.small")
+        _check_known(cascade.big, names, f"{place}.big")
+        _check_known(cascade.output, outputs, f"{place}.output")
+        _check_cascade(cascade, place)
     for index, sample in enumerate(manifest.golden):
         for output in sample.outputs:
             _check_known(output.variant, names, f"{where}: golden[{index}].outputs")
@@ -102,6 +109,25 @@ def _check_cut(cut: Cut, where: str) -> None:
     for key in ("wire_bytes", "head_ops", "tail_ops", "head_macs", "tail_macs"):
         if (count := getattr(cut, key)) is not None and count < 0:
             raise InvalidManifest(f"{where}.{key} is {count}; expected 0 or more")
+
+    if cut.leakage is not None and not 0 <= cut.leakage <= 1:
+        raise InvalidManifest(f"{where}.leakage is {cut.leakage}; expected a share from 0 to 1")
+    for index, way in enumerate(cut.codecs):
+        if not (way.wire_bytes >= 0 and math.isfinite(way.wire_bytes)):
+            raise InvalidManifest(f"{where}.codecs[{index}].wire_bytes is {way.wire_bytes}; expected 0 or more")
+
+
+def _check_cascade(cascade: Cascade, where: str) -> None:
+    if (cascade.small == cascade.big) != bool(cascade.exit):
+        raise InvalidManifest(
+            f"{where}: small is {shortened(cascade.small)} and big {shortened(cascade.big)}; expected two variants, or"
+            " one with its exit"
+        )
+    if not math.isfinite(cascade.threshold):
+        raise InvalidManifest(f"{where}.threshold is {cascade.threshold}; expected a finite number")
+    for key in ("accuracy", "small_accuracy", "big_accuracy", "escalated_share", "risk", "max_drop"):
+        if not 0 <= (share := getattr(cascade, key)) <= 1:
+            raise InvalidManifest(f"{where}.{key} is {share}; expected a share from 0 to 1")
 
 
 def _check_mapping(mapped: Sequence[TensorMapping], logical: Sequence[LogicalTensor], where: str) -> None:

@@ -18,7 +18,9 @@ __all__ = [
     "KNOWN_FEATURES",
     "Accuracy",
     "BundleFile",
+    "Cascade",
     "Cut",
+    "CutCodec",
     "Format",
     "GoldenFiles",
     "GoldenOutputs",
@@ -27,7 +29,7 @@ __all__ = [
     "Variant",
 ]
 
-FORMAT_MAJOR, FORMAT_MINOR = 1, 1
+FORMAT_MAJOR, FORMAT_MINOR = 1, 2
 KNOWN_FEATURES: frozenset[str] = frozenset()
 """What `Manifest.requires` may list here."""
 
@@ -159,6 +161,33 @@ class Variant(_Part, frozen=True, kw_only=True):
         return sum(file.size_bytes for file in self.files)
 
 
+class CutCodec(_Part, frozen=True, kw_only=True):
+    """What one way for a cut's tensors to travel costs and does, measured on data.
+
+    Attributes:
+        codec: in the graph: "none", "fp16", "int8", …
+        coding: of the bytes: "none", "deflate", "zstd"; of inputs that travel whole "jpeg@75", "webp@75", "flac".
+        wire_bytes: what travels for one request, mean over the samples.
+        encode_share, decode_share: time that coding and decoding takes, in requests to the whole variant on the same
+            machine; None where not timed.
+        metric: what `accuracy` and `drop` are of: that of the variant's own figures, or "agreement" with the variant.
+        accuracy: with head, codec, coding and tail; None where not judged.
+        drop: how much less than the variant without codec and coding.
+        data, samples: what these were measured on.
+    """
+
+    codec: str
+    coding: str = "none"
+    wire_bytes: float
+    encode_share: float | None = None
+    decode_share: float | None = None
+    metric: str = ""
+    accuracy: float | None = None
+    drop: float | None = None
+    data: str = ""
+    samples: int = 0
+
+
 class Cut(_Part, frozen=True, kw_only=True):
     """Where a variant may be divided into head and tail; both are made and cached on demand.
 
@@ -171,6 +200,11 @@ class Cut(_Part, frozen=True, kw_only=True):
         head_outputs, tail_outputs: the variant's outputs that each side gives.
         head_ops, tail_ops: how many ops run on each side; None where not counted.
         head_macs, tail_macs: multiply-accumulates of each side; None where not counted.
+        codecs: ways to travel that were measured; empty where none was.
+        leakage: share of the input's variance, 0 to 1, that a linear decoder rebuilds from `tensors`; None where not
+            measured. A better decoder may rebuild more.
+        leakage_psnr_db: how close what it rebuilds comes to the input.
+        leakage_samples: how many samples this was judged on.
     """
 
     id: str
@@ -184,6 +218,48 @@ class Cut(_Part, frozen=True, kw_only=True):
     tail_ops: int | None = None
     head_macs: int | None = None
     tail_macs: int | None = None
+    codecs: tuple[CutCodec, ...] = ()
+    leakage: float | None = None
+    leakage_psnr_db: float | None = None
+    leakage_samples: int = 0
+
+
+class Cascade(_Part, frozen=True, kw_only=True):
+    """Two variants of which the small one answers where it is sure, and the big one otherwise.
+
+    Attributes:
+        small, big: names of variants; both the same where an early exit of it is the small one.
+        output: logical output that holds the class scores which are looked at.
+        exit: the early exit of the variant that stands for `output`; "" where there is none.
+        score, form, threshold: see `edge_sdk.offload.Gate`: an answer of score `threshold` or more stands.
+        metric: what the accuracies are of; "agreement" where there were no labels.
+        max_drop: the bound on `big_accuracy - accuracy` that the threshold was chosen for.
+        risk: probability that the true drop is larger, had the threshold alone to do with it.
+        accuracy, small_accuracy, big_accuracy: of the cascade and of its parts, on samples held out from the choice.
+        escalated_share: of the held-out samples that went to the big one.
+        samples, held_out: how many the threshold was chosen on, and how many it was checked on.
+        data: name of the data set.
+        latency_ratio: predicted mean latency relative to the big variant's alone, both on the device that built this.
+    """
+
+    small: str
+    big: str
+    output: str
+    exit: str = ""
+    score: str
+    form: str
+    threshold: float
+    metric: str
+    max_drop: float
+    risk: float
+    accuracy: float
+    small_accuracy: float
+    big_accuracy: float
+    escalated_share: float
+    samples: int
+    held_out: int
+    data: str = ""
+    latency_ratio: float | None = None
 
 
 class GoldenOutputs(_Part, frozen=True, kw_only=True):
@@ -224,6 +300,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         signature: what the model takes and gives.
         variants: at least one.
         cuts: where variants may be divided: of each variant those that some device, link and endpoint may want.
+        cascades: pairs of variants that hold a stated accuracy together, best first.
         golden: requests with known answers, to run on a device before a plan is kept there.
         recipe: how the bundle was built.
         update_plan: reserved for how devices move to this release.
@@ -238,6 +315,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     signature: Signature
     variants: tuple[Variant, ...]
     cuts: tuple[Cut, ...] = ()
+    cascades: tuple[Cascade, ...] = ()
     golden: tuple[GoldenFiles, ...] = ()
     recipe: dict[str, str] = {}
     update_plan: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from edge_sdk.bundle.archive import ArchiveContent
 from edge_sdk.bundle.consistency import MANIFEST
 from edge_sdk.bundle.content import Content, FolderContent
 from edge_sdk.bundle.limits import Limits
-from edge_sdk.bundle.manifest import FORMAT_MAJOR, FORMAT_MINOR, Cut, Format, Manifest, Variant
+from edge_sdk.bundle.manifest import FORMAT_MAJOR, FORMAT_MINOR, Cascade, Cut, Format, Manifest, Variant
 from edge_sdk.bundle.manifest_json import encode_manifest
 from edge_sdk.bundle.paths import shortened
 from edge_sdk.bundle.pieces import ModelSource, golden_pieces, kept_golden, kept_pieces, variant_pieces
@@ -40,6 +40,7 @@ def create(
     files: Mapping[str, ModelSource],
     golden: Sequence[Golden] = (),
     cuts: Sequence[Cut] = (),
+    cascades: Sequence[Cascade] = (),
     recipe: Mapping[str, str] | None = None,
     update_plan: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -56,7 +57,7 @@ def create(
         variants: with their figures; what the model file tells is filled in.
         files: by name of the variant its model file. External weights beside an ONNX file come along.
         golden: requests with known answers.
-        cuts, recipe, update_plan, extra: see `Manifest`.
+        cuts, cascades, recipe, update_plan, extra: see `Manifest`.
         release: 1, or one more than that of the bundle at `path`, where None.
         as_zip: one zip archive rather than a folder; as the bundle at `path` is, otherwise a folder, where None.
         storage: the file operations to use.
@@ -90,6 +91,7 @@ def create(
         signature=signature,
         variants=tuple(variant for variant, _ in parts),
         cuts=tuple(cuts),
+        cascades=tuple(cascades),
         golden=tuple(sample for sample, _ in golden_parts),
         recipe=dict(recipe or {}),
         update_plan=dict(update_plan or {}),
@@ -118,7 +120,8 @@ def update(
         files: model files of variants that are new or replaced.
         golden: replaces all golden requests. None: they stay, without answers of variants that are gone or replaced.
         storage: the file operations to use.
-        changes: other fields of the `Manifest`: `name`, `signature`, `cuts`, `recipe`, `update_plan`, `extra`.
+        changes: other fields of the `Manifest`: `name`, `signature`, `cuts`, `cascades`, `recipe`,
+            `update_plan`, `extra`.
 
     Returns:
         The new bundle, open. `bundle` stays as it is and usable until it is closed.
@@ -129,7 +132,7 @@ def update(
         ModelError: a model file cannot be read.
         TypeError: a field of `changes` is none that can be changed.
     """
-    unknown = changes.keys() - {"name", "signature", "cuts", "recipe", "update_plan", "extra"}
+    unknown = changes.keys() - {"name", "signature", "cuts", "cascades", "recipe", "update_plan", "extra"}
     if unknown:
         raise TypeError(f"update() got an unexpected keyword argument {sorted(unknown)[0]!r}")
     if isinstance(bundle, Bundle):
@@ -193,6 +196,9 @@ def _updated(
         golden_parts = [golden_pieces(sample, signature, names, bundle.path) for sample in golden]
     if "cuts" not in changes:
         changes["cuts"] = tuple(cut for cut in old.cuts if cut.variant in names - files.keys())
+    if "cascades" not in changes:
+        same = names - files.keys()
+        changes["cascades"] = tuple(c for c in old.cascades if {c.small, c.big} <= same)
     manifest = msgspec.structs.replace(
         old,
         format=Format(major=FORMAT_MAJOR, minor=FORMAT_MINOR, extra=old.format.extra),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk import bundle
-from edge_sdk.bundle import Accuracy, Answer, Bundle, Golden, Variant
+from edge_sdk.bundle import Accuracy, Answer, Bundle, Cascade, Golden, Variant
 from edge_sdk.signature import LogicalTensor, Signature
 from tests import models
 
@@ -23,6 +23,11 @@ SIGNATURE = Signature(
     preprocessing={"layout": "NCHW"},
 )
 SMALL, LARGE = models.onnx_mlp(8, 4, 4), models.onnx_mlp(8, 64, 4)
+
+CASCADE = Cascade(
+    small="small", big="large", output="y", score="margin", form="logits", threshold=0.4, metric="top-1", max_drop=0.01,
+    risk=0.05, accuracy=0.9, small_accuracy=0.8, big_accuracy=0.905, escalated_share=0.2, samples=500, held_out=480,
+)  # fmt: skip
 
 
 def variants(*names: str) -> tuple[Variant, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_sdk import bundle
@@ -26,10 +27,22 @@ from edge_sdk.errors import (
     UnsafePath,
     UnsupportedBundle,
 )
-from tests.bundle.making import SMALL, alter_manifest, everything, golden, make, member, replace_member, variants
+from tests.bundle.making import (
+    CASCADE,
+    SMALL,
+    alter_manifest,
+    everything,
+    golden,
+    make,
+    member,
+    replace_member,
+    variants,
+)
 
 both = pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
 Change = Callable[[dict[str, Any]], None]
+CUT = {"id": "a", "variant": "small", "tensors": ["t"]}
+PAIR = msgspec.to_builtins(CASCADE)
 
 
 @pytest.fixture(params=[False, True], ids=["folder", "zip"])
@@ -180,7 +193,7 @@ def test_a_manifest_that_was_changed_by_hand_is_damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(colour="red"), "key 'colour' is none of format 1.1"),
+        (lambda raw: raw.update(colour="red"), "key 'colour' is none of format 1.2"),
         (lambda raw: raw["variants"][1].update(speed=1), r"key 'variants\[1\]\.speed'"),
         (lambda raw: raw["signature"]["inputs"][0].update(unit="m"), r"key 'signature\.inputs\[0\]\.unit'"),
         (lambda raw: raw["variants"][0].update(extra={}), r"'variants\[0\]\.extra'"),
@@ -203,6 +216,19 @@ def test_a_manifest_that_was_changed_by_hand_is_damaged(path: Path) -> None:
             lambda raw: raw.update(cuts=[{"id": "a", "variant": "small", "tensors": ["t"]}] * 2),
             "'small/a' occurs twice",
         ),
+        (lambda raw: raw.update(cuts=[CUT | {"leakage": 2.0}]), "leakage is 2.0; expected a share"),
+        (
+            lambda raw: raw.update(cuts=[CUT | {"codecs": [{"codec": "int8", "wire_bytes": -1.0}]}]),
+            r"cuts\[0\]\.codecs\[0\]\.wire_bytes is -1",
+        ),
+        (
+            lambda raw: raw.update(cuts=[CUT | {"codecs": [{"codec": "int8", "wire_bytes": 1, "speed": 2}]}]),
+            r"key 'cuts\[0\]\.codecs\[0\]\.speed'",
+        ),
+        (lambda raw: raw.update(cascades=[PAIR | {"small": "huge"}]), r"cascades\[0\]\.small: 'huge' is not known"),
+        (lambda raw: raw.update(cascades=[PAIR | {"output": "z"}]), r"cascades\[0\]\.output: 'z' is not known"),
+        (lambda raw: raw.update(cascades=[PAIR | {"big": "small"}]), "two variants, or one with its exit"),
+        (lambda raw: raw.update(cascades=[PAIR | {"accuracy": 1.5}]), "accuracy is 1.5; expected a share"),
         (lambda raw: raw["golden"][0]["outputs"][0].update(variant="huge"), "'huge' is not known"),
         (lambda raw: raw["variants"][0].update(macs=-1), "macs is -1"),
         (lambda raw: raw["variants"][0].update(mapping={"inputs": [{"name": "z", "tensor": "x"}]}), "'z' is not known"),
@@ -256,7 +282,7 @@ def test_unknown_keys_of_a_newer_minor_format_are_ignored_with_a_warning(path: P
         raw["variants"][1]["speed"] = 1
 
     alter_manifest(path, change)
-    with pytest.warns(BundleWarning, match=r"1\.7, newer than 1\.1.*'colour', 'variants\[1\]\.speed'"):
+    with pytest.warns(BundleWarning, match=r"1\.7, newer than 1\.2.*'colour', 'variants\[1\]\.speed'"):
         opened = bundle.open(path)
     assert len(everything(opened)["files"]) == 2
     opened.close()

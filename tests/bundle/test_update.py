@@ -12,7 +12,18 @@ from edge_sdk import bundle
 from edge_sdk.bundle import Cut, Latency
 from edge_sdk.errors import BundleDamaged, BundleError
 from tests.bundle.killed_writer import left_over
-from tests.bundle.making import LARGE, SMALL, alter_manifest, everything, golden, make, member, replace_member, variants
+from tests.bundle.making import (
+    CASCADE,
+    LARGE,
+    SMALL,
+    alter_manifest,
+    everything,
+    golden,
+    make,
+    member,
+    replace_member,
+    variants,
+)
 
 both = pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
 
@@ -51,10 +62,13 @@ def test_figures_are_added_without_touching_a_file(tmp_path: Path, as_zip: bool)
 def test_variants_come_go_and_are_replaced(tmp_path: Path, as_zip: bool) -> None:
     # The same tensors cut two variants: one id.
     cuts = [Cut(id="a", variant="small", tensors=("h1",)), Cut(id="a", variant="large", tensors=("h1",))]
-    make(tmp_path / "m.edge", as_zip, cuts=cuts).close()
+    make(tmp_path / "m.edge", as_zip, cuts=cuts, cascades=[CASCADE]).close()
+    with bundle.update(tmp_path / "m.edge", variants=variants("small", "large")) as first:
+        assert first.manifest.cascades == (CASCADE,)
     with bundle.update(tmp_path / "m.edge", variants=variants("small", "third"), files={"third": LARGE}) as second:
         assert set(everything(second)["files"]) == {"small", "third"}
         assert [cut.variant for cut in second.manifest.cuts] == ["small"]
+        assert second.manifest.cascades == (), "the large one is gone"
         assert [set(sample.answers) for sample in second.golden()] == [{"small"}]
     with bundle.update(tmp_path / "m.edge", files={"small": LARGE}) as third:
         assert everything(third)["files"]["small"] == LARGE
