@@ -15,10 +15,10 @@ from cloud_offload.settings import ServeSettings
 from edge_sdk.engines.base import LoadOptions
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.trial import require_trial
-from edge_sdk.errors import ModelError
+from edge_sdk.errors import EdgeError, ModelError
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.codec import scaled_as
-from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, single_cuts
+from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, input_cut, single_cuts
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts_kept import kept_parts
@@ -96,6 +96,8 @@ def _golden_feeds(model: ModelFile, variant: Variant) -> list[dict[str, Any]]:
 
 def _cut(graph: Graph, name: TailName, kept: Sequence[KeptCut]) -> Cut:
     """The cut that is named, first looked for where there is least to list: among those that the bundle keeps."""
+    if (whole := _at_inputs(graph, name)) is not None:
+        return whole
     if name.cut_id:
         if (known := next((cut for cut in kept if cut.id == name.cut_id), None)) is not None:
             return cut_at(graph, known.tensors, nearest=False, where=f"model {name.model!r}")
@@ -114,3 +116,13 @@ def _cut(graph: Graph, name: TailName, kept: Sequence[KeptCut]) -> Cut:
             f"model {name.model!r} has no cut {name.cut!r} among those listed; name its tensors instead, as in"
             f" {name.model}@TENSOR,TENSOR, or see that device and endpoint have the same file",
         ) from None
+
+
+def _at_inputs(graph: Graph, name: TailName) -> Cut | None:
+    """The cut at the inputs, if that is named: of a graph with control flow it is the only one."""
+    try:
+        whole = input_cut(graph)
+    except EdgeError:
+        return None
+    named = name.cut_id == whole.id if name.cut_id else set(name.tensors) == set(whole.tensors)
+    return whole if named else None

@@ -9,10 +9,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edge_sdk.graph.cuts_nearest import movable
-from edge_sdk.graph.flow import Cut, Flow, bits
+from edge_sdk.graph.flow import Cut, Flow, bits, input_cut
 from edge_sdk.graph.view import Graph
 
-__all__ = ["DEFAULT_LIMIT", "Cut", "Cuts", "cut_at", "cuts_of", "head_ops", "random_cuts", "single_cuts"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "Cut",
+    "Cuts",
+    "cut_at",
+    "cuts_of",
+    "head_ops",
+    "input_cut",
+    "random_cuts",
+    "single_cuts",
+]
 
 DEFAULT_LIMIT = 1000
 _TRIES_A_CUT = 20

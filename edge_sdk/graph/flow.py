@@ -15,7 +15,7 @@ from edge_sdk.errors import ModelError, UnsupportedOp
 from edge_sdk.graph.cuts_nearest import movable
 from edge_sdk.graph.view import Graph, Op
 
-__all__ = ["Cut", "Flow", "bits"]
+__all__ = ["Cut", "Flow", "bits", "has_control_flow", "input_cut"]
 
 _ID_DIGITS = 12
 _STATEFUL = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE"})
@@ -56,6 +56,11 @@ class Cut:
     def divides(self) -> bool:
         """Whether there is work on both sides."""
         return self.head_ops > 0 and self.tail_ops > 0
+
+    @property
+    def is_at_inputs(self) -> bool:
+        """Whether the inputs travel and the tail is the whole model."""
+        return not self.head_ops and self.tail_ops > 0
 
 
 class Flow:
@@ -205,13 +210,13 @@ class Flow:
         names = tuple(self.tensors[tensor] for tensor in travelling)
         outputs = dict.fromkeys(self.graph.outputs)
         head_outputs = tuple(name for name in outputs if self.index.get(name) in given)
-        key: list[object] = [self.graph.format, sorted(names)]
+        key: list[object] = _key(self.graph, names)
         if self.head_of(travelling) != head:  # what the tensors alone do not tell
             key.append(sorted(head_outputs))
         sizes = [self.graph.tensors[name].bytes for name in names]
         macs = sum(self.macs[op] for op in bits(head))
         return Cut(
-            id=hashlib.sha256(json.dumps(key).encode()).hexdigest()[:_ID_DIGITS],
+            id=_id(key),
             format=self.graph.format,
             tensors=names,
             head_outputs=head_outputs,
@@ -266,6 +271,51 @@ class Flow:
         return "; list the cuts there are"
 
 
+def input_cut(graph: Graph) -> Cut:
+    """The cut at the inputs: they travel, and the tail is the whole model. Control flow does no harm there.
+
+    Raises:
+        ModelError: an input is no tensor, or the model takes none.
+        UnsupportedOp: the graph holds ops that keep state.
+    """
+    if not has_control_flow(graph):
+        cut = Flow(graph).cut(0)
+    else:
+        _refuse_state(graph)
+        names = graph.inputs
+        sizes = [graph.tensors[name].bytes for name in names]
+        cut = Cut(
+            id=_id(_key(graph, names)),
+            format=graph.format,
+            tensors=names,
+            head_outputs=(),
+            tail_outputs=tuple(dict.fromkeys(graph.outputs)),
+            wire_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+            head_ops=0,
+            tail_ops=len(graph.ops),
+            head_macs=0,
+            tail_macs=graph.macs,
+        )
+    untold = [name for name in cut.tensors if not graph.tensors[name].dtype]
+    if untold or not cut.tensors or not cut.tail_ops:
+        why = f"its input {untold[0]!r} is no tensor" if untold else "nothing of it depends on inputs"
+        raise ModelError(f"this model cannot run elsewhere as a whole: {why}; run it here")
+    return cut
+
+
+def has_control_flow(graph: Graph) -> bool:
+    """Whether ops of a graph run other graphs, or decide which ops run."""
+    return any(op.kind == "control" for op in graph.ops)
+
+
+def _key(graph: Graph, names: Iterable[str]) -> list[object]:
+    return [graph.format, sorted(names)]
+
+
+def _id(key: list[object]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:_ID_DIGITS]
+
+
 def bits(mask: int) -> Iterator[int]:
     """Places of the ones of a mask, from the lowest."""
     while mask:
@@ -287,6 +337,10 @@ def _refuse(graph: Graph) -> None:
             f"a graph with control flow cannot be cut: it holds {named}; run the model whole, or export it without",
             sorted({op.type for op in control}),
         )
+    _refuse_state(graph)
+
+
+def _refuse_state(graph: Graph) -> None:
     known = {name for op in graph.ops for name in op.outputs} | set(graph.inputs) | {""}
     stateful = sorted({op.type for op in graph.ops if _keeps_state(graph, op, known)})
     if stateful:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from edge_sdk.errors import DamagedModel, ModelError
 from edge_sdk.formats import ModelFile, without_initializer_inputs
 from edge_sdk.formats.onnx_types import DTYPES
 from edge_sdk.graph.codec import RECORD_KEY, Coded, SplitRecord
-from edge_sdk.graph.flow import Cut, Flow
+from edge_sdk.graph.flow import Cut, Flow, has_control_flow
 from edge_sdk.graph.onnx_codec import codec_nodes, least_opset, sent_value
 from edge_sdk.graph.onnx_nodes import BRIDGE_ERRORS, required_onnx, sort_nodes
 from edge_sdk.graph.view import Graph
@@ -57,7 +57,7 @@ class _Cutter:
         self._name = model.name
         self._graph = graph
         self._proto = _raised(self._onnx, _whole(self._onnx, model), least_opset, model.name)
-        self._fixed = Flow(graph).fixed
+        self._fixed = frozenset[str]() if has_control_flow(graph) else Flow(graph).fixed
         self._makers = {name: place for place, node in enumerate(self._proto.graph.node) for name in node.output}
         self._values = self._value_infos()
 
@@ -160,7 +160,7 @@ class _Cutter:
                 shapes.add(place)
                 continue
             needed.add(place)
-            fresh = {name for name in node.input if name} - read
+            fresh = set(_reads(node)) - read
             read |= fresh
             waiting.extend(fresh - stop)
         return sorted(needed), sorted(shapes), read
@@ -204,6 +204,15 @@ class _Cutter:
         except (*BRIDGE_ERRORS, self._onnx.shape_inference.InferenceError):
             return {}
         return {v.name: v for v in inferred.graph.value_info if v.type.tensor_type.HasField("shape")}
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """Names that a node reads, also in its subgraphs: what these make themselves is among them and does no harm."""
+    yield from (name for name in node.input if name)
+    for entry in node.attribute:
+        for graph in (*entry.graphs, *((entry.g,) if entry.HasField("g") else ())):
+            yield from (name for inner in graph.node for name in _reads(inner))
+            yield from (value.name for value in graph.output)
 
 
 def _renamed(node: Any, old: str, new: str) -> Any:

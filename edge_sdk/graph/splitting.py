@@ -31,7 +31,7 @@ class Split:
 
     Attributes:
         head, tail: contents of two model files of the whole's format. Inputs and outputs of the model are called in
-            them as in the whole.
+            them as in the whole. The head is empty where nothing is to be computed: inputs travel as they are.
         cut: where.
         codec: one of `edge_sdk.graph.codec.CODECS`.
         coded: how each tensor of the cut travels.
@@ -83,7 +83,7 @@ def split_model(
 
     Args:
         source: path of an ONNX or TFLite file, the bytes of one, or an open `ModelFile`, which stays open.
-        cut: of this file's graph, with work on both sides.
+        cut: of this file's graph, with work on both sides, or at its inputs (`input_cut`).
         codec: how the cut's tensors travel, one of `edge_sdk.graph.codec.CODECS`.
         ranges: smallest and largest value of each tensor that the codec scales (`scaled_as`), or of each channel.
         scales: instead of ranges, of each of these tensors in the cut's order: those of a head made elsewhere.
@@ -99,8 +99,10 @@ def split_model(
         with open_model(source) as model:
             return split_model(model, cut, codec=codec, ranges=ranges, scales=scales, graph=graph)
     graph = open_graph(source) if graph is None else graph
-    if not cut.divides:
-        raise ModelError(f"{source.name}: this cut leaves all work to one side; expected one that divides it")
+    if not (cut.divides or cut.is_at_inputs):
+        raise ModelError(
+            f"{source.name}: this cut leaves all work to one side; expected one that divides it, or its inputs"
+        )
     if cut.format != graph.format or any(name not in graph.tensors for name in cut.tensors):
         raise ModelError(f"{source.name}: cut {cut.id} is of another model; list the cuts of this one")
     if graph.format == "onnx":
@@ -116,6 +118,8 @@ def split_model(
         coded = coded_tensors(graph, cut, codec, ranges, names.values(), scales)
         sent = tuple(names.get(c.sent, c.sent) for c in coded)
         head, tail = split_tflite(source, graph, cut, coded, _records(source, cut, codec, sent))
+    if cut.is_at_inputs and not cut.head_outputs and all(one.codec == "none" for one in coded):
+        head = b""
     return Split(
         head, tail, cut, codec, coded, sent,
         tuple(names[name] for name in cut.head_outputs), tuple(names[name] for name in cut.tail_outputs),
@@ -137,13 +141,13 @@ def run_split(split: Split, head: Run, tail: Run, feeds: Mapping[str, Any]) -> d
 
     Args:
         split: that the two are of.
-        head, tail: run a loaded part; they take just the inputs that the part has.
+        head, tail: run a loaded part; they take just the inputs that the part has. An empty head is not run.
         feeds: all inputs of the whole.
 
     Returns:
         The whole's outputs by name.
     """
-    given = head(feeds)
+    given = head(feeds) if split.head else {}
     answer = tail({name: given[name] if name in given else feeds[name] for name in split.sent})
     # By what is no output of the head, rather than by names: of a map an engine gives the keys beside the values.
     own = {name: array for name, array in given.items() if name in split.head_outputs or name not in split.sent}

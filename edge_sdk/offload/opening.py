@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
@@ -64,4 +65,10 @@ def open_split(
     )
     content = tail_content or functools.partial(bytes, split.tail)
     local = LocalTail(lambda: load(content(), "tail"))
-    return SplitRunner(spec, load(split.head, "head"), local, endpoints, deadline_ms=deadline_ms)
+    head = load(split.head, "head") if split.head else _as_they_are
+    return SplitRunner(spec, head, local, endpoints, deadline_ms=deadline_ms)
+
+
+def _as_they_are(feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The head of a cut at the inputs."""
+    return feeds

@@ -15,7 +15,7 @@ from edge_sdk.engines.registry import engines_for
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.engines.trial import require_trial
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Range, Scales, scaled_as
+from edge_sdk.graph.codec import SCALED_CODECS, Range, Scales, scaled_as
 from edge_sdk.graph.codec_ranges import RangeWatch
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.opening import open_graph
@@ -33,7 +33,7 @@ class Parts:
     Attributes:
         split: head and tail.
         difference: how far they were from the whole on the samples.
-        samples: how many requests they were compared on.
+        samples: how many requests they were compared on; 0 of a cut at the inputs where none were given.
         made_up: whether these were random numbers, because there were no samples.
     """
 
@@ -75,7 +75,10 @@ def made_parts(
     # One after the other: a device that has room for the whole and one head has it for making them too.
     with _loaded(model) as whole:
         check = FeedCheck(whole.inputs, whole.optional_inputs, f"{model.name}: sample")
-        requests = [check(sample) for sample in samples] or [made_up_feeds(whole.inputs, whole.optional_inputs)]
+        requests = [check(sample) for sample in samples]
+        # At the inputs the tail is the whole, of which not every input can be made up: sizes may depend on each other.
+        if not requests and not (cut.is_at_inputs and (scales or codec not in SCALED_CODECS)):
+            requests = [made_up_feeds(whole.inputs, whole.optional_inputs)]
         run = _run(whole)
         expected = [run(request) for request in requests]
     graph = open_graph(model) if graph is None else graph
@@ -84,14 +87,12 @@ def made_parts(
         ranges = {} if scales else _ranges(split, graph, codec, requests)
         split = split_model(model, cut, codec=codec, ranges=ranges, scales=scales, graph=graph)
         tolerance = sys.float_info.max if tolerance is None else tolerance
-    with _opened(split.head, model.name) as head:
-        run = _run(head)
-        given = [run(request) for request in requests]
+    given = _given(split, model.name, requests)
     with _opened(split.tail, model.name) as tail:
         difference = check_split(
             split, _replayed(expected), _replayed(given), _run(tail), requests, tolerance=tolerance
         )
-    return Parts(split, difference, len(requests), not samples)
+    return Parts(split, difference, len(requests), bool(requests) and not samples)
 
 
 def _replayed(answers: Sequence[Mapping[str, Any]]) -> Run:
@@ -100,18 +101,24 @@ def _replayed(answers: Sequence[Mapping[str, Any]]) -> Run:
     return lambda feeds: next(left)
 
 
+def _given(split: Split, name: str, requests: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """What the head gives for each request."""
+    if not split.head:
+        return [{} for _ in requests]
+    with _opened(split.head, name) as head:
+        run = _run(head)
+        return [run(request) for request in requests]
+
+
 def _ranges(
     split: Split, graph: Graph, codec: str, requests: Sequence[Mapping[str, Any]]
 ) -> dict[str, Range | tuple[Range, ...]]:
     """Ranges of the tensors of the cut that a codec scales."""
     watches = {name: RangeWatch(*way) for name, way in scaled_as(graph, split.cut, codec).items()}
-    with _opened(split.head, "head") as head:
-        run = _run(head)
-        for request in requests:
-            given = run(request)
-            for one, name in zip(split.coded, split.sent, strict=True):
-                if one.name in watches:
-                    watches[one.name].add(np.asarray(given[name] if name in given else request[name]))
+    for request, given in zip(requests, _given(split, "head", requests), strict=True):
+        for one, name in zip(split.coded, split.sent, strict=True):
+            if one.name in watches:
+                watches[one.name].add(np.asarray(given[name] if name in given else request[name]))
     found = {name: watch.range() for name, watch in watches.items()}
     return {name: one for name, one in found.items() if one is not None}
 

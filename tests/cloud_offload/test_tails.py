@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.codec import Scale, coding_mark
-from edge_sdk.graph.cuts import Cut, cut_at, cuts_of
+from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, input_cut
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.splitting import split_model
 from edge_sdk.offload import SplitRunner
@@ -257,3 +258,19 @@ def test_a_tail_of_any_codec_is_made_from_its_name(device: HttpEndpoint, model: 
         here = runner.run({spec.name: sent})
         runner.close()
     assert np.array_equal(answer.outputs["y"], here["y"])
+
+
+@pytest.mark.parametrize("codec", ["none", "int8"])
+def test_the_whole_model_is_the_tail_behind_its_inputs(device: HttpEndpoint, model: ModelFile, codec: str) -> None:
+    cut = input_cut(open_graph(model))
+    feeds = {"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8)}
+    made = made_parts(model, cut, codec=codec, samples=[feeds])
+    by_id = TailName("mlp", cut.id, codec, model.fingerprint, made.split.scales)
+    by_tensors = TailName.of_tensors("mlp", cut.tensors, codec, model.fingerprint, made.split.scales)
+    with closing(OnnxRuntimeEngine().load(model, LoadOptions(spin=False, cache=False))) as whole:
+        expected = whole.run(feeds)["y"]
+    for name in (by_id, by_tensors):
+        with closing(open_split(model, made.split, [device], str(name))) as runner:
+            outputs = runner.run(feeds)
+            assert runner.figures().remote == 1, runner.figures()
+        assert np.abs(outputs["y"] - expected).max() <= (0 if codec == "none" else 0.05)
