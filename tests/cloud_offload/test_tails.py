@@ -270,6 +270,7 @@ def test_the_whole_model_is_the_tail_behind_its_inputs(device: HttpEndpoint, mod
     with closing(OnnxRuntimeEngine().load(model, LoadOptions(spin=False, cache=False))) as whole:
         expected = whole.run(feeds)["y"]
     for name in (by_id, by_tensors):
+        device.metadata(str(name))  # from here on it is made
         with closing(open_split(model, made.split, [device], str(name))) as runner:
             outputs = runner.run(feeds)
             assert runner.figures().remote == 1, runner.figures()
