@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
@@ -18,6 +19,8 @@ from cloud_offload.access import ClientLimit, Tokens
 from cloud_offload.exchange import Budget, Exchange, Receive, Scope, Send
 from cloud_offload.inference import DEADLINE, Inference
 from cloud_offload.observing import Meters
+from cloud_offload.pace import expected_queue_s
+from cloud_offload.probing import answer_probe
 from cloud_offload.refusals import Refusal, late, unknown_model
 from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
@@ -140,6 +143,10 @@ class Application:
                 _expect(exchange, "GET")
                 page = self.meters.page() if self._siblings is None else await self._siblings.page()
                 await exchange.answer(200, [page], b"text/plain; version=0.0.4; charset=utf-8")
+            case ["v2", "edge-probe"]:
+                _expect(exchange, "POST")
+                with self._clients.holding(client):
+                    await answer_probe(exchange, self._settings.body_timeout_s)
             case ["v2", "repository", "index"]:
                 await self._index(exchange)
             case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
@@ -165,9 +172,9 @@ class Application:
                 raise unknown_model(name, "''")
         match rest:
             case []:
-                await self._json(
-                    exchange, _metadata(await self._find(exchange, name, version), self.store.versions(name))
-                )
+                serving = await self._find(exchange, name, version)
+                told = serving.pace.told(self._ahead_s())
+                await self._json(exchange, _metadata(serving, self.store.versions(name), told))
             case ["ready"]:
                 serving = await self._find(exchange, name, version)
                 await self._json(exchange, {"name": serving.files.name, "ready": True})
@@ -178,6 +185,11 @@ class Application:
                     await self._infer(exchange, serving)
             case _:
                 raise Refusal(404, f"there is nothing at {exchange.path[:200]!r}")
+
+    def _ahead_s(self) -> float:
+        """How long a request that comes now would wait for those that are there."""
+        present = [(serving.pace, serving.in_progress) for serving in self.store.servings()]
+        return expected_queue_s(present, self._settings.threads)
 
     async def _find(self, exchange: Exchange, name: str, version: str) -> Serving:
         deadline_ms = exchange.number(DEADLINE)
@@ -245,14 +257,14 @@ def _told(error: Exception) -> tuple[int, str, tuple[tuple[bytes, bytes], ...]]:
     return 500, str(error), ()
 
 
-def _metadata(serving: Serving, versions: list[str]) -> dict[str, Any]:
+def _metadata(serving: Serving, versions: list[str], told: Mapping[str, float]) -> dict[str, Any]:
     return {
         "name": serving.files.name,
         "versions": versions,
         "platform": serving.files.platform,
         "inputs": [_tensor(spec) for spec in serving.session.inputs],
         "outputs": [_tensor(spec) for spec in serving.session.outputs],
-        "parameters": serving.parameters,
+        "parameters": {**serving.parameters, **told},
     }
 
 

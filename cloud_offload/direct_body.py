@@ -19,6 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from cloud_offload.arrival import ARRIVAL, Arrival
 from cloud_offload.exchange import EXTENSION
 from cloud_offload.guarded_protocol import GuardedProtocol
 
@@ -35,8 +36,8 @@ class SocketReader:
         size: bytes of the body, as its Content-Length tells.
     """
 
-    def __init__(self, protocol: _HeadProtocol, cycle: RequestResponseCycle, size: int) -> None:
-        self._protocol, self._cycle, self.size = protocol, cycle, size
+    def __init__(self, protocol: _HeadProtocol, cycle: RequestResponseCycle, size: int, arrival: Arrival) -> None:
+        self._protocol, self._cycle, self.size, self._arrival = protocol, cycle, size, arrival
         self._parsed = 0
         self._left: int | None = None  # bytes still in the socket, once they do not pass by the parser
         self._keep_alive = cycle.keep_alive
@@ -68,6 +69,7 @@ class SocketReader:
             self._cycle.keep_alive = self._keep_alive and not self._protocol.ending
 
     def _begin(self) -> None:
+        self._arrival.asked()
         self._left = self.size - self._parsed
         self._protocol.end_parsing()
         # Unless the body is read to its end, nobody can tell where the next request begins.
@@ -86,6 +88,7 @@ class SocketReader:
         if not self._left:
             return False
         self._left -= count
+        self._arrival.came(count)
         if len(self._buffer):
             self._buffer = self._buffer[count:]
         else:
@@ -111,21 +114,26 @@ class _HeadProtocol(GuardedProtocol):
     """The protocol that reads heads, which offers a reader for each body that is worth one."""
 
     reader: SocketReader | None = None
+    arrival: Arrival | None = None
     ending = False
 
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
-        self.reader = None
+        self.reader = self.arrival = None
         if self.cycle is before or self.pipeline or self.expect_100_continue:
             return
+        self.arrival = Arrival()
+        extensions: dict[str, object] = {ARRIVAL: self.arrival}
         size = _told_size(self.headers)
         if size > _HEAD_BYTES:
-            self.reader = SocketReader(self, self.cycle, size)
-            self.scope["extensions"] = {EXTENSION: self.reader}  # type: ignore[dict-item]
+            self.reader = extensions[EXTENSION] = SocketReader(self, self.cycle, size, self.arrival)
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
+        if self.arrival is not None:
+            self.arrival.came(len(body))
         if self.reader is not None:
             self.reader.parsed(len(body))
 
@@ -171,6 +179,8 @@ class DirectProtocol(asyncio.BufferedProtocol):
         if reader is not None and reader.came(nbytes, self._scratch):
             return
         self._head.data_received(bytes(self._scratch[:nbytes]))
+        if self._head.arrival is not None:
+            self._head.arrival.head_read()
         reader = self._head.reader
         if reader is not None and reader.waits:
             self._head.flow.pause_reading()

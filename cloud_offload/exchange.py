@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from cloud_offload.arrival import ARRIVAL, Arrival
 from cloud_offload.refusals import Refusal, busy
 from edge_sdk.wire.room import room_for
 
@@ -80,6 +81,7 @@ class Exchange:
     Attributes:
         status: of the answer, once it was sent.
         held_bytes: of the body, taken from the budget.
+        arrival: when the request came.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +99,9 @@ class Exchange:
                 self._twice.add(key)
             self.headers[key] = value
         self._receive, self._send = receive, send
-        self._reader: BodyReader | None = scope.get("extensions", {}).get(EXTENSION)
+        extensions = scope.get("extensions", {})
+        self._reader: BodyReader | None = extensions.get(EXTENSION)
+        self.arrival: Arrival = extensions.get(ARRIVAL) or Arrival()
         self.status = 0
         self.held_bytes = 0
 

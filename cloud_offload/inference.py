@@ -19,6 +19,7 @@ from cloud_offload.observing import Meters
 from cloud_offload.refusals import Refusal
 from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
+from cloud_offload.times import Times
 from edge_sdk.errors import WireError
 from edge_sdk.tensors import Array
 from edge_sdk.wire.body import Body, InferRequest, decode_request, encode_response
@@ -70,8 +71,9 @@ class Inference:
             deadline_ms = exchange.number(DEADLINE)
             deadline_s = math.inf if deadline_ms is None else began_s + deadline_ms / 1e3
             request = await self._read(exchange)
+            times = Times(exchange.arrival)
             deadline_s = min(deadline_s, began_s + _timeout_s(request))
-            answer = await self._infer(request, serving, deadline_s)
+            answer = await self._infer(request, serving, deadline_s, times)
             self._budget.take(answer.size)
         except BaseException:
             self._meters.failures.labels(*labels).inc()
@@ -114,7 +116,7 @@ class Inference:
     async def _helped(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._helpers, work, *arguments)
 
-    async def _infer(self, request: InferRequest, serving: Serving, deadline_s: float) -> Body:
+    async def _infer(self, request: InferRequest, serving: Serving, deadline_s: float, times: Times) -> Body:
         if any(request.parameters.get(key) for key in _SEQUENCES):
             raise Refusal(400, "sequences are not kept here: each request stands alone")
         where = f"model {serving.files.name!r}"
@@ -126,20 +128,21 @@ class Inference:
             if refused := next((key for key in _REFUSED_PARAMETERS if key in wanted.parameters), None):
                 raise Refusal(400, f"output {wanted.name!r}: the parameter {refused} is not supported here")
         feeds = serving.check(await self._texts(request.inputs, serving))
-        outputs = await serving.infer(feeds, deadline_s, self._workers)
+        outputs, times.queue_s = await serving.infer(feeds, deadline_s, self._workers)
         binary: bool | set[str] = request.binary
         if request.outputs:
             outputs = {wanted.name: outputs[wanted.name] for wanted in request.outputs}
             binary = {wanted.name for wanted in request.outputs if wanted.binary}
         files = serving.files
         arrays = _arrays(outputs, files.name)
+        serving.pace.record(*times.computed())
         encode = partial(
             encode_response,
             files.name,
             str(files.version),
             arrays,
             request_id=request.request_id,
-            parameters=serving.parameters,
+            parameters={**serving.parameters, **times.told()},
             binary=binary,
         )
         return encode() if _objects(arrays, binary) <= _SMALL_ELEMENTS else await self._helped(encode)

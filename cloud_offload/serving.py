@@ -14,10 +14,11 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from cloud_offload.batching import Form, form_of, joined, may_batch, parted
+from cloud_offload.pace import Pace
 from cloud_offload.refusals import busy, late
 from cloud_offload.repository import ModelFiles
 from cloud_offload.settings import ServeSettings
@@ -36,7 +37,8 @@ class _Pending:
     deadline_s: float
     form: Form | None = None
     rows: int = 1
-    began_s: float = field(default_factory=monotonic)
+    came_s: float = field(default_factory=perf_counter)
+    queue_s: float = 0.0
 
 
 class Serving:
@@ -50,6 +52,7 @@ class Serving:
         check: of feeds; a request that does not fit must not spoil the batch of others.
         batches: whether requests may be computed together.
         batch_sizes: requests computed together, of the latest computations; emptied by whoever reads it.
+        pace: how long requests wait and are computed.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Serving:
         self._retired = False
         self._slots = settings.threads
         self.batch_sizes: deque[int] = deque(maxlen=4096)
+        self.pace = Pace()
 
     @property
     def in_progress(self) -> int:
@@ -93,12 +97,17 @@ class Serving:
             self._held -= 1
             self._close_if_done()
 
-    async def infer(self, feeds: dict[str, Any], deadline_s: float, executor: Executor) -> dict[str, Array]:
+    async def infer(
+        self, feeds: dict[str, Any], deadline_s: float, executor: Executor
+    ) -> tuple[dict[str, Array], float]:
         """Computes one request.
 
         Args:
             feeds: what the session takes, checked by `check`.
             deadline_s: by `time.monotonic`; infinity for none.
+
+        Returns:
+            Its outputs, and how many seconds it waited.
 
         Raises:
             Refusal: the queue is full, or the deadline passed.
@@ -123,7 +132,7 @@ class Serving:
                 loop.call_soon(self._start, loop, executor)
             left_s = None if deadline_s == float("inf") else max(deadline_s - monotonic(), 0)
             async with asyncio.timeout(left_s):
-                return await pending.answer
+                return await pending.answer, pending.queue_s
         except TimeoutError:
             raise late(where) from None
         finally:
@@ -192,6 +201,9 @@ class Serving:
 
 def _compute(session: Session, batch: Sequence[_Pending]) -> list[dict[str, Array] | Exception]:
     """Answers of the requests in `batch`, in order; in a thread of the executor."""
+    began_s = perf_counter()
+    for pending in batch:
+        pending.queue_s = began_s - pending.came_s
     if len(batch) > 1:
         try:
             parts = parted(session.run(joined([p.feeds for p in batch])), [p.rows for p in batch])
@@ -204,6 +216,7 @@ def _compute(session: Session, batch: Sequence[_Pending]) -> list[dict[str, Arra
         if pending.deadline_s <= monotonic():
             answers.append(late("request"))
             continue
+        pending.queue_s = perf_counter() - pending.came_s
         try:
             answers.append(session.run(pending.feeds))
         except Exception as error:  # noqa: BLE001 - it is that request's answer
@@ -234,7 +247,9 @@ def serving_of(
     try:
         session.warm_up()
         batches = settings.max_batch > 1 and may_batch(session.inputs, session.outputs, session.run)
-        return Serving(files, session, parameters, batches, settings, meter)
+        serving = Serving(files, session, parameters, batches, settings, meter)
+        serving.pace.record(0.0, session.warm_up() / 1e3)
+        return serving
     except BaseException:
         session.close()
         raise

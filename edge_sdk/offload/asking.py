@@ -65,6 +65,7 @@ class Asking:
 
     Args:
         endpoints: that may be asked, the preferred one first.
+        tail: its name there.
         size_bytes: of what travels.
         ask: asks one, through a transfer that may be given up.
         local: computes the tail here.
@@ -81,6 +82,7 @@ class Asking:
     def __init__(
         self,
         endpoints: Iterable[Endpoint],
+        tail: str,
         size_bytes: int,
         ask: Callable[[Endpoint, Transfer], Outputs],
         local: Callable[[], Outputs],
@@ -90,7 +92,7 @@ class Asking:
         transfers: Transfers,
         away: set[Transfer],
     ) -> None:
-        self._waiting, self._size_bytes = deque(endpoints), size_bytes
+        self._waiting, self._tail, self._size_bytes = deque(endpoints), tail, size_bytes
         self._ask, self._local, self._local_ms = ask, local, local_ms
         self._deadline, self._first_patience_ms = deadline, first_patience_ms
         self._transfers, self._away = transfers, away
@@ -126,13 +128,13 @@ class Asking:
         that is late already."""
         if self._cut_short_ms(self._first_patience_ms) <= 0:
             return False
-        usual_ms = expected_ms(endpoint, self._size_bytes)
+        usual_ms = expected_ms(endpoint, self._tail, self._size_bytes)
         return not busy or (usual_ms is not None and self._local_ms is not None and usual_ms < self._local_ms)
 
     def _patience_ms(self, endpoint: Endpoint, busy: bool) -> float:
-        usual_ms = endpoint.link.late_ms()
+        usual_ms = endpoint.link.late_ms(up_bytes=self._size_bytes)
         if usual_ms is None and busy:
-            usual_ms = expected_ms(endpoint, self._size_bytes)
+            usual_ms = expected_ms(endpoint, self._tail, self._size_bytes)
         return self._cut_short_ms(usual_ms)
 
     def _cut_short_ms(self, usual_ms: float | None) -> float:
@@ -152,10 +154,18 @@ class Asking:
         return Way(run, transfer.give_up, patience_s, remote=True)
 
 
-def expected_ms(endpoint: Endpoint, size_bytes: int) -> float | None:
-    """What a request to an endpoint usually takes; None before its first answer."""
-    estimate = endpoint.link.estimate()
-    return None if estimate is None else estimate.transfer_ms(size_bytes)
+def expected_ms(endpoint: Endpoint, tail: str, size_bytes: int) -> float | None:
+    """What a request to an endpoint takes now: the way, queueing and computing; None before its first answer.
+
+    Args:
+        endpoint: to ask.
+        tail: its name there.
+        size_bytes: of what travels there.
+    """
+    link, load = endpoint.link.estimate(), endpoint.load.estimate(tail)
+    if link is None or load is None:
+        return None
+    return link.transfer_ms(size_bytes, load.down_bytes) + load.queue_ms + load.compute_ms
 
 
 def _nothing() -> None:

@@ -268,7 +268,7 @@ class SplitRunner(Runner):
         size_bytes = sum(array.nbytes for array in cut.values())
         admitted = (e for e in self.endpoints if e.breaker.admits() and self._refusals[e].admits())
         # An unknown link first, so that it becomes known.
-        able = sorted(admitted, key=lambda e: expected_ms(e, size_bytes) or 0.0)
+        able = sorted(admitted, key=lambda e: expected_ms(e, self.split.tail, size_bytes) or 0.0)
         if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
@@ -286,6 +286,7 @@ class SplitRunner(Runner):
 
         asking = Asking(
             able,
+            self.split.tail,
             size_bytes,
             lambda endpoint, transfer: self._ask(endpoint, cut, deadline, transfer),
             here,

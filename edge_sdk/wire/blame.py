@@ -34,7 +34,7 @@ def blame(
         sent_bytes: its size.
         given_up: whether it was ended here because its answer was no longer needed.
     """
-    usual_ms = link.late_ms()
+    usual_ms = link.late_ms(up_bytes=sent_bytes)
     if given_up:
         # Overtaken once it was later than usual: three times in a row, and the local way alone is faster than both.
         overtaken = spent_ms > (BLAMED_AFTER_MS if usual_ms is None else usual_ms)

@@ -114,6 +114,7 @@ class Connection:
         reusable: whether everything that was sent on it was answered and read.
         verified: models that were found to be the right ones on it, to when (seconds by the monotonic clock). Behind
             one connection stands one process, so what was found true stays so, apart from reloading.
+        packets: sent on it and counted so far, and of these sent again.
     """
 
     raw: HTTPConnection
@@ -122,6 +123,7 @@ class Connection:
     used: int = 0
     reusable: bool = True
     verified: dict[tuple[object, ...], float] = field(default_factory=dict)
+    packets: tuple[int, int] = (0, 0)
 
     def close(self) -> None:
         """Closes it. Idempotent."""

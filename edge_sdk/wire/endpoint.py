@@ -14,6 +14,7 @@ from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.link import Link
+from edge_sdk.wire.load import Load
 from edge_sdk.wire.overdue import Transfer
 
 __all__ = ["BUNDLE", "Answer", "Endpoint", "ModelMetadata", "TailIdentity", "check_answer"]
@@ -104,11 +105,13 @@ class Endpoint(ABC):
     Attributes:
         name: for messages: its address.
         link: what the way there is like.
+        load: what the endpoint itself takes, by model.
         breaker: whether it may be asked.
     """
 
     name: str
     link: Link
+    load: Load
     breaker: Breaker
 
     @abstractmethod
@@ -151,6 +154,22 @@ class Endpoint(ABC):
     @abstractmethod
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """What the endpoint tells of a model.
+
+        Raises:
+            DeadlineExceeded, EndpointError: as for `infer`.
+        """
+
+    @abstractmethod
+    def probe(self, up_bytes: int = 0, down_bytes: int = 0, *, deadline: Deadline = NO_DEADLINE) -> bool:
+        """One exchange that only teaches `link`: meaningless bytes there and back, or none for the round trip alone.
+
+        Args:
+            up_bytes: to send.
+            down_bytes: to fetch.
+            deadline: of the exchange.
+
+        Returns:
+            Whether the bytes travelled: only endpoints of ours take them, of any other the round trip is measured.
 
         Raises:
             DeadlineExceeded, EndpointError: as for `infer`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead, RemoteDisconnected
+from time import perf_counter
 
 from edge_sdk.errors import EndpointError, EndpointUnreachable, InvalidAnswer
 from edge_sdk.wire.connections import Connection
@@ -20,6 +21,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_PARTS = 512
 """Of one `sendmsg`; Linux takes 1024."""
 PIECE_BYTES = 1 << 16
+_TIMED_BYTES = 1 << 11
+"""From so many on, how long a body comes in tells something about the link."""
 
 
 class Unanswered(EndpointUnreachable):
@@ -32,11 +35,22 @@ class Reply:
 
     Attributes:
         body: as it travelled.
+        sent_head_bytes: of the request's line and headers.
+        body_ms: from the first piece of the body to its last byte.
+        body_bytes: those that came in this time.
     """
 
     status: int
     headers: HTTPMessage
     body: memoryview
+    sent_head_bytes: int = 0
+    body_ms: float = 0.0
+    body_bytes: int = 0
+
+    @property
+    def head_bytes(self) -> int:
+        """Of the answer's line and headers, about."""
+        return 17 + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
 
 
 def exchange(
@@ -79,9 +93,13 @@ def exchange(
     try:
         response.begin()
         begun = True
+        first_bytes = _first_bytes(response, max_bytes)
+        began_s = perf_counter()
         body = _body(response, max_bytes, where)
+        body_ms = (perf_counter() - began_s) * 1e3
         connection.reusable = broken is None and not response.will_close
-        return Reply(response.status, response.msg, body)
+        after = 0 if first_bytes is None else max(body.nbytes - first_bytes, 0)
+        return Reply(response.status, response.msg, body, len(head), body_ms, after)
     except EndpointError:
         raise  # these are OSErrors too
     except RemoteDisconnected:
@@ -113,6 +131,13 @@ def _send(connection: Connection, views: list[memoryview]) -> None:
             sent -= views.pop(0).nbytes
         if sent:
             views[0] = views[0][sent:]
+
+
+def _first_bytes(response: HTTPResponse, max_bytes: int) -> int | None:
+    """Waits for the first piece of a body that is worth timing, and tells its size; None for any other."""
+    if response.length is None or not _TIMED_BYTES <= response.length <= max_bytes:
+        return None
+    return len(response.fp.peek(1))
 
 
 def _body(response: HTTPResponse, max_bytes: int, where: str) -> memoryview:

@@ -6,6 +6,7 @@ Source: https://github.com/kserve/open-inference-protocol (REST), and Triton's e
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from edge_sdk.wire.content_coding import coded, decoded, known_codings
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.endpoint import BUNDLE, Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
 from edge_sdk.wire.exchange import HEADER_LENGTH, Reply, exchange
+from edge_sdk.wire.http_passage import passage_of, told_in_headers
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.link import Link
+from edge_sdk.wire.load import Load
 from edge_sdk.wire.metadata import read_configuration, read_document, read_metadata
 from edge_sdk.wire.overdue import Transfer
 from edge_sdk.wire.retry import NO_RETRY, Retry
@@ -38,6 +41,10 @@ VERIFIED_FOR_S = 60.0
 """An endpoint may load another tail while the connection stands, and one that is not ours tells so only when asked."""
 LONGEST_REASON = 300
 LONGEST_RETRY_AFTER_S = 3600.0
+PROBE = "/v2/edge-probe"
+NO_PROBE = frozenset({400, 404, 405, 501})
+"""What servers say that have nothing there."""
+MOST_PROBE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class HttpEndpoint(Endpoint):
     ) -> None:
         address = Address.of(url)
         self.name = f"{'https' if address.tls else 'http'}://{address.authority}{address.path}"
-        self.link = Link()
+        self.link, self.load = Link(), Load()
         self.breaker = breaker or Breaker()
         self._path = address.path
         self._coding = coding
@@ -98,6 +105,7 @@ class HttpEndpoint(Endpoint):
             coded((), coding)  # an unknown or missing one is told now, not with the first request
         self._timeout_s = timeout_s
         self._binary, self._binary_known = True, False
+        self._takes_probes = True
         self._connections = Connections(address, tls or TlsFiles(), connect_timeout_s, connections)
         self._channel = Channel(
             self.name,
@@ -138,7 +146,9 @@ class HttpEndpoint(Endpoint):
                     identity.check(answer.parameters, where, required=False)
                 if expected is not None:
                     check_answer(answer.outputs, expected, where, refuse_nan)
-                self.link.record(answer.size_bytes, duration_ms)
+                passage = passage_of(connection, sent.size_bytes, told, reply, answer.parameters, duration_ms)
+                self.link.record(passage)
+                self.load.record(model, passage)
                 return answer
 
             return self._channel.ask(ask, deadline, transfer, sent.size_bytes, setup)
@@ -154,6 +164,31 @@ class HttpEndpoint(Endpoint):
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`."""
         return self._channel.ask(lambda on, left: self._metadata(on, model, version, left), deadline)
+
+    def probe(self, up_bytes: int = 0, down_bytes: int = 0, *, deadline: Deadline = NO_DEADLINE) -> bool:
+        """See `Endpoint.probe`; at most 1 MiB each way."""
+        up_bytes, down_bytes = min(up_bytes, MOST_PROBE_BYTES), min(down_bytes, MOST_PROBE_BYTES)
+
+        def carried(connection: Connection, left: Deadline) -> bool:
+            carries = self._takes_probes and (up_bytes > 0 or down_bytes > 0)
+            method, target = ("POST", f"{PROBE}?bytes={down_bytes}") if carries else ("GET", "/v2/health/live")
+            # Random bytes, since something on the way may compress.
+            content = os.urandom(up_bytes) if carries else b""
+            headers, began_s = _with_deadline(self._headers, left), time.monotonic()
+            reply = exchange(
+                connection, method, self._path + target, headers, (content,), self._limits.max_body_bytes, self.name
+            )
+            duration_ms = (time.monotonic() - began_s) * 1e3
+            if carries and reply.status in NO_PROBE:
+                self._takes_probes = False
+            elif carries:
+                self._content(reply, self.name)
+            # Any answer tells the round trip, also that there is nothing to ask.
+            told = told_in_headers(reply)
+            self.link.record(passage_of(connection, len(content), headers, reply, told, duration_ms), usual=False)
+            return carries and self._takes_probes
+
+        return self._channel.ask(carried, deadline, sent_bytes=up_bytes)
 
     def ready(self, model: str = "", *, version: str = "", deadline: Deadline = NO_DEADLINE) -> bool:
         """Whether the endpoint, or `model` there, is ready to run; false too where it cannot be reached in time."""
@@ -249,7 +284,9 @@ class HttpEndpoint(Endpoint):
 
     def _metadata(self, connection: Connection, model: str, version: str, left: Deadline) -> ModelMetadata:
         where = f"{self.name}: model {model!r}"
-        return read_metadata(self._get(connection, self._target(model, version), left, where), where)
+        metadata = read_metadata(self._get(connection, self._target(model, version), left, where), where)
+        self.load.told(model, metadata.parameters)
+        return metadata
 
     def _configured(self, connection: Connection, model: str, version: str, left: Deadline) -> dict[str, str]:
         """Parameters of a model's configuration, where Triton tells what its metadata do not."""

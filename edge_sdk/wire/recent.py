@@ -25,6 +25,10 @@ class Recent:
         """Adds one duration in milliseconds; the oldest goes. Any thread may."""
         self._durations_ms.append(duration_ms)
 
+    def latest(self) -> tuple[float, ...]:
+        """Those kept, the oldest first."""
+        return tuple(self._durations_ms.copy())
+
     def percentile_ms(self, share: float) -> float | None:
         """The smallest duration that `share` (0 to 1) of those kept do not exceed; None while there is none."""
         ordered = sorted(self._durations_ms.copy())

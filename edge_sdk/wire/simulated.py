@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from edge_sdk.errors import DeadlineExceeded, EdgeError, EndpointRefused, EndpointResting
@@ -25,7 +25,9 @@ from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.endpoint import Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
 from edge_sdk.wire.link import Link
+from edge_sdk.wire.load import Load
 from edge_sdk.wire.overdue import Transfer
+from edge_sdk.wire.passage import COMPUTE, QUEUE, RECEIVE, RECEIVE_BYTES, Passage
 from edge_sdk.wire.timeline import Timeline
 
 __all__ = ["SimulatedEndpoint", "SimulatedLink", "SimulatedTimeline"]
@@ -92,6 +94,7 @@ class SimulatedLink:
 
     Attributes:
         bandwidth_mbps: megabits a second, each direction.
+        down_mbps: to the device, where that differs.
         delay_ms: one way.
         jitter_ms: added to the delay, uniform from 0 to this.
         loss: share of packets lost, 0 to 1 (below 1); a lost one is sent again after a round trip.
@@ -101,6 +104,7 @@ class SimulatedLink:
     """
 
     bandwidth_mbps: float = math.inf
+    down_mbps: float | None = None
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     loss: float = 0.0
@@ -108,7 +112,8 @@ class SimulatedLink:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.bandwidth_mbps > 0 and self.delay_ms >= 0 and self.jitter_ms >= 0 and 0 <= self.loss < 1):
+        slowest = min(self.bandwidth_mbps, self.bandwidth_mbps if self.down_mbps is None else self.down_mbps)
+        if not (slowest > 0 and self.delay_ms >= 0 and self.jitter_ms >= 0 and 0 <= self.loss < 1):
             raise ValueError(f"no link is like this: {self}; expected bandwidth above 0, loss from 0 to below 1")
 
     def arrives_s(self, sent_s: float, size_bytes: int, chance: random.Random) -> float:
@@ -125,6 +130,15 @@ class SimulatedLink:
                 now_s = ends_s
         return now_s + left_s
 
+    def back(self) -> SimulatedLink:
+        """The way to the device."""
+        return self if self.down_mbps is None else replace(self, bandwidth_mbps=self.down_mbps)
+
+    def after_head(self, size_bytes: int) -> tuple[int, float]:
+        """Of so many bytes, those that come after the first packet, and in how many milliseconds."""
+        after = max(size_bytes - PACKET_BYTES, 0)
+        return after, after * 8e-3 / self.bandwidth_mbps
+
 
 class SimulatedEndpoint(Endpoint):
     """Runs Python functions behind a simulated link; see `Endpoint`. It does not try again by itself.
@@ -138,9 +152,12 @@ class SimulatedEndpoint(Endpoint):
         timeout_s: how long a request without a nearer deadline may take.
         name: for messages.
         breaker: None for one by this time, jittered with the link's seed.
+        tells: whether it tells how long it received and computed, as endpoints of ours do.
 
     Attributes:
+        simulated: the way there and back; another one may be put here at any time.
         requests: how many came in, refused ones included.
+        probes: how many probes came in.
     """
 
     def __init__(
@@ -154,15 +171,18 @@ class SimulatedEndpoint(Endpoint):
         timeout_s: float = 30.0,
         name: str = "simulated",
         breaker: Breaker | None = None,
+        tells: bool = True,
     ) -> None:
         self.name = name
-        self.link = Link()
         self.models = dict(models)
         self.parameters = dict(parameters or {})
-        self.requests = 0
-        self._simulated = link or SimulatedLink()
-        self._chance = random.Random(self._simulated.seed)
+        self.requests = self.probes = 0
+        self.simulated = link or SimulatedLink()
+        self._tells = tells
+        self._computed_ms: dict[str, float] = {}
+        self._chance = random.Random(self.simulated.seed)
         self._timeline = timeline or SimulatedTimeline()
+        self.link, self.load = Link(clock=self._timeline), Load(clock=self._timeline)
         self._fail_at = dict(fail_at or {})
         self._timeout_s = timeout_s
         self.breaker = breaker or Breaker(clock=self._timeline, chance=self._chance.random)
@@ -189,10 +209,12 @@ class SimulatedEndpoint(Endpoint):
         left = Deadline(deadline.at_s, self._timeline).within(self._timeout_s)
         where = f"{self.name}: model {model!r}"
         try:
+            receive_bytes, receive_ms = self.simulated.after_head(sent_bytes)
             given = self._run(model, feeds, sent_bytes, left, identity, where)
             results = {name: array for name, array in given.items() if outputs is None or name in outputs}
             size_bytes = HEAD_BYTES + sum(array.nbytes for array in results.values())
-            self._travel(size_bytes, left)
+            answer_bytes, answer_ms = self.simulated.back().after_head(size_bytes)
+            self._travel(size_bytes, left, back=True)
             if expected is not None:
                 check_answer(results, expected, where, refuse_nan)
         except BaseException as error:
@@ -202,16 +224,64 @@ class SimulatedEndpoint(Endpoint):
             raise
         duration_ms = (self._timeline() - began_s) * 1e3
         self.breaker.succeeded(ticket)
-        self.link.record(sent_bytes + size_bytes, duration_ms)
-        return Answer(results, version or "1", self.parameters.get(model, {}), sent_bytes + size_bytes, duration_ms)
+        passage = Passage(
+            up_bytes=sent_bytes,
+            down_bytes=size_bytes,
+            duration_ms=duration_ms,
+            up_head_bytes=HEAD_BYTES,
+            down_head_bytes=HEAD_BYTES,
+            receive_ms=receive_ms if self._tells else None,
+            receive_bytes=receive_bytes if self._tells else 0,
+            compute_ms=self._computed_ms[model] if self._tells else 0.0,
+            answer_ms=answer_ms,
+            answer_bytes=answer_bytes,
+        )
+        self.link.record(passage)
+        self.load.record(model, passage)
+        told = {**self.parameters.get(model, {}), **self._times(model, passage)}
+        return Answer(results, version or "1", told, sent_bytes + size_bytes, duration_ms)
 
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`; it knows names and parameters only."""
         left = Deadline(deadline.at_s, self._timeline).within(self._timeout_s)
         self._travel(HEAD_BYTES, left)
         self._known(model)
-        self._travel(HEAD_BYTES, left)
-        return ModelMetadata(model, ("1",), "simulated", parameters=self.parameters.get(model, {}))
+        self._travel(HEAD_BYTES, left, back=True)
+        told = {**self.parameters.get(model, {}), **self._times(model)}
+        self.load.told(model, told)
+        return ModelMetadata(model, ("1",), "simulated", parameters=told)
+
+    def probe(self, up_bytes: int = 0, down_bytes: int = 0, *, deadline: Deadline = NO_DEADLINE) -> bool:
+        """See `Endpoint.probe`."""
+        ticket = self.breaker.admit()
+        if ticket is None:
+            raise EndpointResting(f"{self.name}: failed too often and is not asked for a while")
+        self.probes += 1
+        began_s = self._timeline()
+        left = Deadline(deadline.at_s, self._timeline).within(self._timeout_s)
+        up_bytes, down_bytes = (up_bytes + HEAD_BYTES, down_bytes + HEAD_BYTES) if self._tells else (HEAD_BYTES,) * 2
+        try:
+            self._travel(up_bytes, left)
+            self._travel(down_bytes, left, back=True)
+        except DeadlineExceeded as error:
+            blame(self.link, self.breaker, ticket, error, (self._timeline() - began_s) * 1e3, up_bytes, False)
+            raise
+        self.breaker.succeeded(ticket)
+        receive_bytes, receive_ms = self.simulated.after_head(up_bytes)
+        answer_bytes, answer_ms = self.simulated.back().after_head(down_bytes)
+        passage = Passage(
+            up_bytes=up_bytes,
+            down_bytes=down_bytes,
+            duration_ms=(self._timeline() - began_s) * 1e3,
+            up_head_bytes=HEAD_BYTES,
+            down_head_bytes=HEAD_BYTES,
+            receive_ms=receive_ms if self._tells else None,
+            receive_bytes=receive_bytes if self._tells else 0,
+            answer_ms=answer_ms,
+            answer_bytes=answer_bytes,
+        )
+        self.link.record(passage, usual=False)
+        return self._tells
 
     def close(self) -> None:
         """Does nothing: there are no connections."""
@@ -233,8 +303,21 @@ class SimulatedEndpoint(Endpoint):
         compute = self._known(model)
         if identity is not None:
             identity.check(self.parameters.get(model, {}), where)
+        began_s = self._timeline()
         # Copies, as a wire makes them: what a function keeps or hands out twice must not change under the caller.
-        return {name: array.copy() for name, array in compute({n: a.copy() for n, a in feeds.items()}).items()}
+        given = {name: array.copy() for name, array in compute({n: a.copy() for n, a in feeds.items()}).items()}
+        self._computed_ms[model] = (self._timeline() - began_s) * 1e3
+        return given
+
+    def _times(self, model: str, passage: Passage | None = None) -> dict[str, float]:
+        """What an endpoint of ours tells in the parameters of an answer, or of metadata."""
+        computed_ms = self._computed_ms.get(model)
+        if not self._tells or computed_ms is None:
+            return {}
+        told = {COMPUTE: computed_ms, QUEUE: 0.0}
+        if passage is not None and passage.receive_ms is not None:
+            told |= {RECEIVE: passage.receive_ms, RECEIVE_BYTES: passage.receive_bytes}
+        return told
 
     def _known(self, model: str) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
         compute = self.models.get(model)
@@ -243,9 +326,10 @@ class SimulatedEndpoint(Endpoint):
             raise EndpointRefused(f"{self.name}: there is no model {model!r}; there are: {names}", 404)
         return compute
 
-    def _travel(self, size_bytes: int, left: Deadline) -> None:
+    def _travel(self, size_bytes: int, left: Deadline, back: bool = False) -> None:
         now_s = self._timeline()
-        arrives_s = self._simulated.arrives_s(now_s, size_bytes, self._chance)
+        way = self.simulated.back() if back else self.simulated
+        arrives_s = way.arrives_s(now_s, size_bytes, self._chance)
         self._timeline.sleep(min(arrives_s, left.at_s) - now_s)
         if arrives_s > left.at_s:
             raise DeadlineExceeded(f"{self.name}: no answer within the deadline")

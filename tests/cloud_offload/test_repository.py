@@ -114,7 +114,7 @@ def test_a_bundle_is_served_under_its_signature_and_digest(tmp_path: Path, start
     endpoint = start(tmp_path)
     told = endpoint.ask("GET", "/v2/models/mlp").json()
     assert told["platform"] == "edge_bundle"
-    assert told["parameters"] == {"edge_bundle": made.digest}
+    assert told["parameters"]["edge_bundle"] == made.digest
     feeds = {
         s.name: np.ones([d if isinstance(d, int) else 1 for d in s.shape or ()], s.dtype) for s in SIGNATURE.inputs
     }

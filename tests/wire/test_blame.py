@@ -16,13 +16,14 @@ from edge_sdk.errors import (
 from edge_sdk.wire.blame import blame
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.link import Link
+from edge_sdk.wire.passage import Passage
 
 
 def opens(error: BaseException, spent_ms: float = 10.0, given_up: bool = False, usual_ms: float | None = None) -> bool:
     """Whether one such failure opens a breaker that opens at the first."""
     link, breaker = Link(), Breaker(failures=1)
     for _ in range(10 if usual_ms is not None else 0):
-        link.record(1000, usual_ms or 0.0)
+        link.record(Passage(up_bytes=1000, duration_ms=usual_ms or 0.0))
     ticket = breaker.admit()
     assert ticket is not None
     blame(link, breaker, ticket, error, spent_ms, 1000, given_up)

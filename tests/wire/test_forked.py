@@ -18,7 +18,7 @@ from tests.offload.splits import SPLIT, answer_of, feeds_of, head, tail
 
 endpoint = HttpEndpoint(sys.argv[1])
 runner = SplitRunner(SPLIT, head, LocalTail(lambda: tail), [endpoint], first_patience_ms=60_000)
-endpoint.link.late_ms = lambda: None  # nothing is late here: whatever is answered at home has another reason
+endpoint.link.late_ms = lambda **_: None  # nothing is late here: whatever is answered at home has another reason
 
 def ask(first):
     for number in range(first, first + 20):
