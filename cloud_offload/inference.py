@@ -21,8 +21,11 @@ from cloud_offload.serving import Serving
 from cloud_offload.settings import ServeSettings
 from cloud_offload.times import Times
 from edge_sdk.errors import WireError
+from edge_sdk.offload.input_coding import decode
 from edge_sdk.tensors import Array
 from edge_sdk.wire.body import Body, InferRequest, decode_request, encode_response
+from edge_sdk.wire.datatypes import dtype_of
+from edge_sdk.wire.tensor_data import checked_count
 
 __all__ = ["DEADLINE", "Inference"]
 
@@ -35,6 +38,8 @@ _SMALL_JSON_BYTES, _SMALL_ELEMENTS = 2**15, 2**12
 _MOST_JSON_ELEMENTS = 2**22
 _ELEMENT_BYTES = 64
 """Memory that an element takes as an object of its own, beside its content."""
+_COPIES = 2
+"""Of a picture while it is decoded: as the decoder gives it, and as the tensor has it."""
 _REFUSED_PARAMETERS = ("classification", "shared_memory_region")
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -73,6 +78,8 @@ class Inference:
             request = await self._read(exchange)
             times = Times(exchange.arrival)
             deadline_s = min(deadline_s, began_s + _timeout_s(request))
+            if request.encoded:
+                await self._decode(exchange, request)
             answer = await self._infer(request, serving, deadline_s, times)
             self._budget.take(answer.size)
         except BaseException:
@@ -108,6 +115,15 @@ class Inference:
         request = await self._helped(decode_request, body, header_length, limits)
         self._hold(exchange, _ELEMENT_BYTES * sum(a.size for a in request.inputs.values() if a.dtype.hasobject))
         return request
+
+    async def _decode(self, exchange: Exchange, request: InferRequest) -> None:
+        """Adds to a request's inputs those that came as files."""
+        for name, encoded in request.encoded.items():
+            # A few bytes may become many: they count before they are there.
+            limits = self._settings.limits
+            count = checked_count(name, encoded.shape, encoded.datatype, limits)
+            self._hold(exchange, _COPIES * count * dtype_of(encoded.datatype, name).itemsize)
+            request.inputs[name] = await self._helped(decode, encoded, name, limits)
 
     def _hold(self, exchange: Exchange, count: int) -> None:
         self._budget.take(count)

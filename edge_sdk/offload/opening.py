@@ -29,6 +29,8 @@ def open_split(
     engine: Engine | None = None,
     options: LoadOptions | None = None,
     deadline_ms: float | None = None,
+    codings: Mapping[str, str] | None = None,
+    content_coding: str = "",
 ) -> SplitRunner:
     """Loads the head here; the tail is loaded here too, but only once an endpoint is late or fails.
 
@@ -42,6 +44,8 @@ def open_split(
         engine: that runs head and local tail; the first installed one for the format where None.
         options: how head and local tail are loaded.
         deadline_ms: of each request; None for none.
+        codings: what travels as a picture or sound file, and as which, by its name in `split.sent`.
+        content_coding: of requests: "", "deflate" or "zstd".
 
     Raises:
         ModelError, EngineError: the head cannot be loaded.
@@ -62,6 +66,8 @@ def open_split(
         travels=split.sent,
         gives=tail_info.outputs,
         identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales)),
+        codings=dict(codings or {}),
+        content_coding=content_coding,
     )
     content = tail_content or functools.partial(bytes, split.tail)
     local = LocalTail(lambda: load(content(), "tail"))

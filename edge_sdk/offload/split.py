@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,13 @@ from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
 from edge_sdk.offload.gate import EarlyExit
 from edge_sdk.offload.hedge import Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
+from edge_sdk.offload.sending import Sending
 from edge_sdk.tensors import Array, TensorSpec, check_out
 from edge_sdk.wire.blame import is_own_fault
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import Deadline
-from edge_sdk.wire.endpoint import Endpoint, TailIdentity
+from edge_sdk.wire.encoded import Feed
+from edge_sdk.wire.endpoint import Answer, Endpoint, TailIdentity
 from edge_sdk.wire.overdue import Transfer
 from edge_sdk.wire.recent import Recent
 from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
@@ -57,6 +59,9 @@ class SplitSpec:
         gives: outputs of the tail. What `outputs` has beside them comes from the head.
         identity: which tail is meant; None to trust the name.
         version: of the tail at the endpoints; "" for what their policy chooses.
+        codings: what travels as a picture or sound file, and as which: see `edge_sdk.offload.input_coding`. The local
+            tail takes it as it is.
+        content_coding: of requests: "", "deflate" or "zstd".
     """
 
     name: str
@@ -67,6 +72,8 @@ class SplitSpec:
     gives: tuple[TensorSpec, ...]
     identity: TailIdentity | None = None
     version: str = ""
+    codings: Mapping[str, str] = field(default_factory=dict)
+    content_coding: str = ""
 
 
 class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +117,7 @@ class SplitRunner(Runner):
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
+        InputError, MissingExtra: there is no such coding, or it is not installed.
     """
 
     engine = "split"
@@ -135,6 +143,7 @@ class SplitRunner(Runner):
         )
         self.split, self.local, self.endpoints = split, local, tuple(endpoints)
         self._head, self._compute_head = head, computing(head)
+        self._sending = Sending(split.codings, split.content_coding)
         self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
         self._refuse_nan = refuse_nan
         if early is not None:
@@ -272,6 +281,8 @@ class SplitRunner(Runner):
         if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
+        feeds = self._sending.encoded(cut)
+        size_bytes = sum(feed.nbytes for feed in feeds.values())
         needs_ms = self.local.needs_ms()
         if needs_ms is not None:
             # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken: as
@@ -288,7 +299,7 @@ class SplitRunner(Runner):
             able,
             self.split.tail,
             size_bytes,
-            lambda endpoint, transfer: self._ask(endpoint, cut, deadline, transfer),
+            lambda endpoint, transfer: self._ask(endpoint, cut, feeds, deadline, transfer),
             here,
             needs_ms,
             deadline,
@@ -299,16 +310,17 @@ class SplitRunner(Runner):
         return hedged(asking.next_way, self._timeline)
 
     def _ask(
-        self, endpoint: Endpoint, cut: Mapping[str, Array], deadline: Deadline, transfer: Transfer
+        self,
+        endpoint: Endpoint,
+        cut: Mapping[str, Array],
+        feeds: Mapping[str, Feed],
+        deadline: Deadline,
+        transfer: Transfer,
     ) -> Mapping[str, Any]:
-        refusals = self._refusals[endpoint]
-        ticket = refusals.admit()
-        if ticket is None:
-            raise EndpointResting(f"{endpoint.name}: refused the tail {self.split.tail!r} too often")
-        try:
-            answer = endpoint.infer(
+        def infer(feeds: Mapping[str, Feed], content_coding: str) -> Answer:
+            return endpoint.infer(
                 self.split.tail,
-                cut,
+                feeds,
                 outputs=[spec.name for spec in self.split.gives],
                 version=self.split.version,
                 deadline=deadline,
@@ -316,7 +328,15 @@ class SplitRunner(Runner):
                 expected=self.split.gives,
                 refuse_nan=self._refuse_nan,
                 transfer=transfer,
+                content_coding=content_coding,
             )
+
+        refusals = self._refusals[endpoint]
+        ticket = refusals.admit()
+        if ticket is None:
+            raise EndpointResting(f"{endpoint.name}: refused the tail {self.split.tail!r} too often")
+        try:
+            answer = self._sending.ask(endpoint, cut, feeds, infer)
         except BaseException as error:
             (refusals.failed if is_own_fault(error) else refusals.abandoned)(ticket)
             raise

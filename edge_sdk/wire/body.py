@@ -16,6 +16,7 @@ import msgspec
 from edge_sdk.errors import WireError
 from edge_sdk.tensors import Array
 from edge_sdk.wire.datatypes import BYTES, datatype_of
+from edge_sdk.wire.encoded import CODING, Encoded, Feed
 from edge_sdk.wire.json_head import (
     Parameters,
     RequestedHead,
@@ -83,6 +84,7 @@ class InferRequest:
 
     Attributes:
         inputs: read-only arrays; BYTES are arrays of `bytes` objects.
+        encoded: inputs that came as files; they are to be decoded.
         outputs: those asked for; empty for all.
         binary: whether outputs travel as binary data where `outputs` does not say.
     """
@@ -92,6 +94,7 @@ class InferRequest:
     inputs: dict[str, Array]
     outputs: tuple[RequestedOutput, ...] = ()
     binary: bool = False
+    encoded: dict[str, Encoded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class InferResponse:
 
 
 def encode_request(
-    inputs: Mapping[str, Array],
+    inputs: Mapping[str, Feed],
     *,
     request_id: str = "",
     parameters: Mapping[str, str | int | float | bool] | None = None,
@@ -116,12 +119,13 @@ def encode_request(
     """A request for inference.
 
     Args:
-        inputs: name to array; nothing is copied of those that are C-contiguous and little-endian.
+        inputs: name to array, of which nothing is copied if it is C-contiguous and little-endian, or to what stands in
+            its place; that travels as binary data only.
         outputs: names of those wanted; None for all.
         binary: whether inputs travel, and outputs are asked for, as binary data.
 
     Raises:
-        WireError: an array that the protocol has no form for.
+        WireError: an array that the protocol, or JSON where that was asked for, has no form for.
     """
     told: Parameters = dict(parameters or {})
     if binary and outputs is None:
@@ -157,10 +161,17 @@ def encode_response(
     return _body(head, parts)
 
 
-def _encoded(tensors: Mapping[str, Array], binary: Collection[str]) -> tuple[list[TensorHead], list[memoryview] | None]:
+def _encoded(tensors: Mapping[str, Feed], binary: Collection[str]) -> tuple[list[TensorHead], list[memoryview] | None]:
     heads: list[TensorHead] = []
     parts: list[memoryview] | None = None
     for name, array in tensors.items():
+        if isinstance(array, Encoded):
+            if name not in binary:
+                raise WireError(f"tensor {name!r}: is encoded as {array.coding}, which JSON has no form for", 415)
+            told: Parameters = {_SIZE: array.nbytes, CODING: array.coding}
+            heads.append(TensorHead(name=name, datatype=array.datatype, shape=list(array.shape), parameters=told))
+            parts = [*(parts or ()), memoryview(array.content)]
+            continue
         datatype = datatype_of(array, name)
         head = TensorHead(name=name, datatype=datatype, shape=list(array.shape))
         if name in binary:
@@ -194,7 +205,7 @@ def decode_request(body: memoryview, header_length: int | None, limits: Limits =
     where = "inference request"
     text, rest = _divided(body, header_length, limits, where)
     head = read_head(text, RequestHead, limits, where)
-    inputs = _decoded(head.inputs, rest, limits, "input")
+    inputs, encoded = _decoded(head.inputs, rest, limits, "input")
     binary = _flag(head.parameters, "binary_data_output", False, where)
     outputs: dict[str, RequestedOutput] = {}
     for wanted in head.outputs:
@@ -202,7 +213,7 @@ def decode_request(body: memoryview, header_length: int | None, limits: Limits =
             raise WireError(f"output {wanted.name!r} is asked for twice, or more than {limits.max_tensors} outputs are")
         flag = _flag(wanted.parameters, "binary_data", binary, f"output {wanted.name!r}")
         outputs[wanted.name] = RequestedOutput(wanted.name, flag, wanted.parameters)
-    return InferRequest(head.id, head.parameters, inputs, tuple(outputs.values()), binary)
+    return InferRequest(head.id, head.parameters, inputs, tuple(outputs.values()), binary, encoded)
 
 
 def decode_response(body: memoryview, header_length: int | None, limits: Limits = _LIMITS) -> InferResponse:
@@ -214,7 +225,9 @@ def decode_response(body: memoryview, header_length: int | None, limits: Limits 
     where = "inference response"
     text, rest = _divided(body, header_length, limits, where)
     head = read_head(text, ResponseHead, limits, where)
-    outputs = _decoded(head.outputs, rest, limits, "output")
+    outputs, encoded = _decoded(head.outputs, rest, limits, "output")
+    if encoded:
+        raise WireError(f"{where}: output {next(iter(encoded))!r} came encoded; only inputs may")
     return InferResponse(head.model_name, head.model_version, head.id, head.parameters, outputs)
 
 
@@ -231,10 +244,13 @@ def _divided(
     return body[:header_length], body[header_length:]
 
 
-def _decoded(heads: Sequence[TensorHead], rest: memoryview | None, limits: Limits, kind: str) -> dict[str, Array]:
+def _decoded(
+    heads: Sequence[TensorHead], rest: memoryview | None, limits: Limits, kind: str
+) -> tuple[dict[str, Array], dict[str, Encoded]]:
     if len(heads) > limits.max_tensors:
         raise WireError(f"{len(heads)} {kind}s, more than the {limits.max_tensors} allowed", status=413)
     arrays: dict[str, Array] = {}
+    encoded: dict[str, Encoded] = {}
     at = elements = 0
     for head in heads:
         name = head.name
@@ -242,19 +258,25 @@ def _decoded(heads: Sequence[TensorHead], rest: memoryview | None, limits: Limit
             elements += checked_count(name, head.shape, BYTES, limits)
             if elements > limits.max_elements:
                 raise WireError(f"{kind}s of BYTES have more than the {limits.max_elements} elements allowed", 413)
-        if name in arrays:
+        if name in arrays or name in encoded:
             raise WireError(f"{kind} {name!r} is there twice")
         size = head.parameters.get(_SIZE)
         if size is None:
+            if CODING in head.parameters:
+                raise WireError(f"{kind} {name!r}: has the parameter {CODING} without {_SIZE}")
             if head.data is msgspec.UNSET:
                 raise WireError(f"{kind} {name!r}: has neither data nor the parameter {_SIZE}")
             arrays[name] = from_json(name, head.shape, head.datatype, head.data, limits)
             continue
         at, raw = _next(rest, at, head, size, kind)
+        if CODING in head.parameters:
+            checked_count(name, head.shape, head.datatype, limits)
+            encoded[name] = Encoded(bytes(raw), head.datatype, tuple(head.shape), str(head.parameters[CODING]))
+            continue
         arrays[name] = from_binary(name, head.shape, head.datatype, raw, limits)
     if rest is not None and at != len(rest):
         raise WireError(f"{len(rest) - at} bytes are left after the last tensor")
-    return arrays
+    return arrays, encoded
 
 
 def _next(

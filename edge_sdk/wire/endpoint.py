@@ -13,6 +13,7 @@ from edge_sdk.errors import EndpointMismatch, InvalidAnswer
 from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
+from edge_sdk.wire.encoded import Feed
 from edge_sdk.wire.link import Link
 from edge_sdk.wire.load import Load
 from edge_sdk.wire.overdue import Transfer
@@ -118,7 +119,7 @@ class Endpoint(ABC):
     def infer(
         self,
         model: str,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Feed],
         *,
         outputs: Sequence[str] | None = None,
         version: str = "",
@@ -127,18 +128,20 @@ class Endpoint(ABC):
         expected: Sequence[TensorSpec] | None = None,
         refuse_nan: bool = False,
         transfer: Transfer | None = None,
+        content_coding: str = "",
     ) -> Answer:
         """Runs `model` there once.
 
         Args:
             model: its name there.
-            feeds: arrays by input name.
+            feeds: arrays by input name, or what stands in their place where the endpoint decodes it.
             outputs: which ones are wanted; None for all.
             version: of the model; "" for the one that the endpoint's policy chooses.
             deadline: it travels with the request, which is ended here when it passes.
             identity: refuse the model if it is another tail than this.
             expected: refuse an answer that does not fit these outputs.
             refuse_nan: refuse an answer that holds NaN.
+            content_coding: of the request's body: "deflate" or "zstd"; "" for the endpoint's own.
             transfer: through which another thread may give the request up. Then the endpoint goes on to connect, beyond
                 the deadline too: nobody waits for that, and the next request finds the way ready.
 

@@ -14,13 +14,14 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointRefused, InputError, InvalidAnswer, WireError
-from edge_sdk.tensors import Array, TensorSpec
+from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.body import decode_response, encode_request
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.channel import Channel, Setup
 from edge_sdk.wire.connections import Address, Connection, Connections, TlsFiles
 from edge_sdk.wire.content_coding import coded, decoded, known_codings
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
+from edge_sdk.wire.encoded import Encoded, Feed
 from edge_sdk.wire.endpoint import BUNDLE, Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
 from edge_sdk.wire.exchange import HEADER_LENGTH, Reply, exchange
 from edge_sdk.wire.http_passage import passage_of, told_in_headers
@@ -120,7 +121,7 @@ class HttpEndpoint(Endpoint):
     def infer(
         self,
         model: str,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Feed],
         *,
         outputs: Sequence[str] | None = None,
         version: str = "",
@@ -129,6 +130,7 @@ class HttpEndpoint(Endpoint):
         expected: Sequence[TensorSpec] | None = None,
         refuse_nan: bool = False,
         transfer: Transfer | None = None,
+        content_coding: str = "",
     ) -> Answer:
         """See `Endpoint.infer`."""
         where = f"{self.name}: model {model!r}"
@@ -153,13 +155,13 @@ class HttpEndpoint(Endpoint):
 
             return self._channel.ask(ask, deadline, transfer, sent.size_bytes, setup)
 
-        sent = self._sent(feeds, outputs)
+        sent = self._sent(feeds, outputs, content_coding or self._coding)
         try:
             return asked(sent)
         except EndpointRefused as error:
             if not (sent.binary and self._lacks_binary(error, deadline)):
                 raise
-        return asked(self._sent(feeds, outputs))
+        return asked(self._sent(feeds, outputs, content_coding or self._coding))
 
     def metadata(self, model: str, *, version: str = "", deadline: Deadline = NO_DEADLINE) -> ModelMetadata:
         """See `Endpoint.metadata`."""
@@ -243,16 +245,18 @@ class HttpEndpoint(Endpoint):
         """See `Endpoint.close`."""
         self._connections.close()
 
-    def _sent(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None) -> _Sent:
+    def _sent(self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None, coding: str) -> _Sent:
         binary = self._binary
+        if not binary and any(isinstance(feed, Encoded) for feed in feeds.values()):
+            raise EndpointRefused(f"{self.name}: takes tensors as JSON only, so none that are encoded", 415)
         body = encode_request(feeds, outputs=outputs, binary=binary)
         headers = {**self._headers, "Content-Type": "application/octet-stream" if binary else "application/json"}
         if body.header_length is not None:
             headers[HEADER_LENGTH] = str(body.header_length)
-        if not self._coding:
+        if not coding:
             return _Sent(binary, headers, body.parts, body.size)
-        content = coded(body.parts, self._coding)
-        return _Sent(binary, {**headers, "Content-Encoding": self._coding}, (content,), len(content))
+        content = coded(body.parts, coding)
+        return _Sent(binary, {**headers, "Content-Encoding": coding}, (content,), len(content))
 
     def _lacks_binary(self, error: EndpointRefused, deadline: Deadline) -> bool:
         """Whether a request was refused because tensors came as binary data, an extension that not all servers have.

@@ -23,6 +23,7 @@ from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.blame import blame
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
+from edge_sdk.wire.encoded import Encoded, Feed
 from edge_sdk.wire.endpoint import Answer, Endpoint, ModelMetadata, TailIdentity, check_answer
 from edge_sdk.wire.link import Link
 from edge_sdk.wire.load import Load
@@ -145,6 +146,7 @@ class SimulatedEndpoint(Endpoint):
 
     Args:
         models: function by name: named arrays in, named arrays out. It may `timeline.sleep` as long as it computes.
+        decode: of inputs that come as files; None to refuse them with status 415.
         link: the way there and back.
         timeline: its time.
         parameters: of the models' metadata, by name: `TailIdentity.parameters()` of the tail that is there.
@@ -164,6 +166,7 @@ class SimulatedEndpoint(Endpoint):
         self,
         models: Mapping[str, Callable[[Mapping[str, Array]], Mapping[str, Array]]],
         *,
+        decode: Callable[[Encoded], Array] | None = None,
         link: SimulatedLink | None = None,
         timeline: SimulatedTimeline | None = None,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -185,12 +188,13 @@ class SimulatedEndpoint(Endpoint):
         self.link, self.load = Link(clock=self._timeline), Load(clock=self._timeline)
         self._fail_at = dict(fail_at or {})
         self._timeout_s = timeout_s
+        self._decode = decode
         self.breaker = breaker or Breaker(clock=self._timeline, chance=self._chance.random)
 
     def infer(
         self,
         model: str,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Feed],
         *,
         outputs: Sequence[str] | None = None,
         version: str = "",
@@ -199,6 +203,7 @@ class SimulatedEndpoint(Endpoint):
         expected: Sequence[TensorSpec] | None = None,
         refuse_nan: bool = False,
         transfer: Transfer | None = None,
+        content_coding: str = "",
     ) -> Answer:
         """See `Endpoint.infer`."""
         ticket = self.breaker.admit()
@@ -289,7 +294,7 @@ class SimulatedEndpoint(Endpoint):
     def _run(
         self,
         model: str,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Feed],
         sent_bytes: int,
         left: Deadline,
         identity: TailIdentity | None,
@@ -305,9 +310,10 @@ class SimulatedEndpoint(Endpoint):
             identity.check(self.parameters.get(model, {}), where)
         began_s = self._timeline()
         # Copies, as a wire makes them: what a function keeps or hands out twice must not change under the caller.
-        given = {name: array.copy() for name, array in compute({n: a.copy() for n, a in feeds.items()}).items()}
+        given = {name: self._decoded(feed) for name, feed in feeds.items()}
+        answer = {name: array.copy() for name, array in compute(given).items()}
         self._computed_ms[model] = (self._timeline() - began_s) * 1e3
-        return given
+        return answer
 
     def _times(self, model: str, passage: Passage | None = None) -> dict[str, float]:
         """What an endpoint of ours tells in the parameters of an answer, or of metadata."""
@@ -318,6 +324,13 @@ class SimulatedEndpoint(Endpoint):
         if passage is not None and passage.receive_ms is not None:
             told |= {RECEIVE: passage.receive_ms, RECEIVE_BYTES: passage.receive_bytes}
         return told
+
+    def _decoded(self, feed: Feed) -> Array:
+        if not isinstance(feed, Encoded):
+            return feed.copy()
+        if self._decode is None:
+            raise EndpointRefused(f"{self.name}: {feed.coding} is not decoded here", 415)
+        return self._decode(feed)
 
     def _known(self, model: str) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
         compute = self.models.get(model)
