@@ -1,0 +1,353 @@
+"""Device, link and endpoint of `benchmarks/split.py`, each a process of its own, and the way to ask them.
+
+The device runs on one processor and the endpoint on another; both and the link have precedence over other programs of
+this machine where that is permitted. What the device is asked to do comes as JSON on its stdin, answers on its stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.shaped_link import Shape, ShapedLink
+from benchmarks.slowed import Slowed
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NICENESS = -15
+FASTEST = Shape(up_mbps=1000.0, down_mbps=1000.0, rtt_ms=0.2)
+SMALL_MS = 100.0
+"""The first request of a turn is not counted where one takes less than this: it finds cold caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run a model.
+
+    Attributes:
+        kind: "local", "split", "offload" or "cascade".
+        cut: names of the tensors that travel; empty for local.
+        codec, coding: how.
+    """
+
+    kind: str
+    cut: tuple[str, ...] = ()
+    codec: str = "none"
+    coding: str = "none"
+
+    def __str__(self) -> str:
+        if self.kind == "local":
+            return "local"
+        where = "input" if self.kind == "offload" else "+".join(self.cut)
+        return f"{self.kind} {where} {self.codec} {self.coding}"
+
+
+LOCAL = Way("local")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a turn of requests gave.
+
+    Attributes:
+        times_ms: of each.
+        cpu_ms: of the device, on average.
+        remote_share: answered by the endpoint; 0 where there is none.
+    """
+
+    times_ms: tuple[float, ...]
+    cpu_ms: float
+    remote_share: float
+
+
+class Refused(RuntimeError):
+    """The product does not run a model this way, and says why."""
+
+
+class Device:
+    """The device: a process that loads models and asks them, slowed to `speed` of a core."""
+
+    def __init__(self, cache: Path, cpu: int, quota: str) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), "--device", str(cpu)]
+        told = {**os.environ, "PYTHONPATH": str(ROOT), "EDGE_SDK_CACHE": str(cache)}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told)
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        self._slowed = Slowed(self._process.pid, quota)
+
+    @property
+    def speed(self) -> float:
+        """Its share of a core."""
+        return self._slowed.share
+
+    @speed.setter
+    def speed(self, share: float) -> None:
+        self._slowed.set(share)
+
+    def open(self, key: str, model: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Loads a model; what its plan tells.
+
+        Raises:
+            Refused: the product says no.
+        """
+        return self._told(do="open", key=key, model=str(model), options=dict(options))
+
+    def ask(self, key: str, count: int, seconds: float = 60.0, start: int = 0) -> Asked:
+        """Asks up to `count` of the model's requests in turn, within `seconds`."""
+        found = self._told(do="ask", key=key, count=count, seconds=seconds, start=start)
+        return Asked(tuple(found["times_ms"]), found["cpu_ms"], found["remote_share"])
+
+    def differs(self, key: str) -> float:
+        """How far answers are from those of the first session of this model; 0 for the same."""
+        return float(self._told(do="differs", key=key)["differs"])
+
+    def report(self, key: str) -> dict[str, Any]:
+        """What its plan tells now, and what it counted."""
+        return self._told(do="report", key=key)
+
+    def close(self, key: str | None = None) -> None:
+        """Closes one session, or the device."""
+        if key is not None:
+            self._told(do="close", key=key)
+            return
+        self._slowed.close()
+        self._process.kill()
+        self._process.communicate()
+
+    def _told(self, **command: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the device ended with {self._process.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        if "error" in found:
+            raise Refused(found["error"])
+        return found
+
+
+@dataclass(slots=True)
+class Stage:
+    """Device, link and endpoint; `stage` makes them."""
+
+    device: Device
+    link: ShapedLink
+    names: dict[Path, str]
+
+    @contextlib.contextmanager
+    def unhindered(self) -> Iterator[None]:
+        """Full speed and a fast link, for what is no part of what is measured."""
+        shape, speed = self.link.shape, self.device.speed
+        self.shape(FASTEST)
+        self.device.speed = 1.0
+        try:
+            yield
+        finally:
+            self.device.speed = speed
+            self.shape(shape)
+
+    def shape(self, shape: Shape) -> None:
+        """The link is like this from now on."""
+        self.link.set(
+            up_mbps=shape.up_mbps, down_mbps=shape.down_mbps, rtt_ms=shape.rtt_ms, loss_share=shape.loss_share
+        )
+
+    def options(self, model: Path, way: Way | None, **more: Any) -> dict[str, Any]:
+        """Arguments of `edge_sdk.load` for a way; None for what the product chooses itself."""
+        if way == LOCAL:
+            return {}
+        found = {"endpoints": [self.link.url], "endpoint_model": self.names[model], "data": "data.npz", **more}
+        if way is not None:
+            found |= {"cut": list(way.cut), "codec": way.codec}
+            if way.coding != "none":
+                found["coding"] = way.coding
+        return found
+
+
+@contextlib.contextmanager
+def stage(folder: Path, models: Sequence[Path], quota: str) -> Iterator[Stage]:
+    """All processes, gone afterwards.
+
+    Args:
+        folder: for caches, which make a second start faster.
+        models: that the endpoint serves under the names of their folders.
+        quota: how the device is slowed: "signals" or "cgroup".
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    repository = folder / "repository"
+    for model in models:
+        target = repository / model.parent.name / "1" / f"model{model.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.is_file():
+            target.write_bytes(model.read_bytes())
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(_endpoint(repository, folder, processors[-1]))
+        link = stack.enter_context(ShapedLink(port))
+        device = Device(folder / "device", processors[0], quota)
+        stack.callback(device.close)
+        yield Stage(device, link, {model: model.parent.name for model in models})
+
+
+@contextlib.contextmanager
+def _endpoint(repository: Path, folder: Path, cpu: int) -> Iterator[int]:
+    command = [sys.executable, "-m", "edge_sdk.cli", "serve", str(repository), "--port", "0"]
+    told = {**os.environ, "PYTHONPATH": str(ROOT), "EDGE_SDK_CACHE": str(folder / "endpoint")}
+    log = folder / "endpoint.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stderr=output, env=told)
+    try:
+        _prefer(process.pid, cpu)
+        end_s = time.monotonic() + 60
+        while (found := re.search(r'"url": ?"http://[^":]+:(\d+)"', log.read_text())) is None:
+            if process.poll() is not None or time.monotonic() > end_s:
+                raise RuntimeError(f"the endpoint does not start: {log.read_text()[-500:]}")
+            time.sleep(0.05)
+        yield int(found[1])
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _prefer(pid: int, cpu: int) -> None:
+    """On one processor, before other programs; threads that it makes later inherit both."""
+    os.sched_setaffinity(pid, {cpu})
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+
+
+# The process of the device.
+
+
+class _Model:
+    """One loaded model with its requests."""
+
+    def __init__(self, model: Path, options: dict[str, Any]) -> None:
+        import edge_sdk
+        from benchmarks.split_models import load_feeds
+
+        self.requests = load_feeds(model.parent / "requests.npz")
+        if "data" in options:
+            options["data"] = load_feeds(model.parent / options["data"])
+        began = time.perf_counter()
+        self.session = edge_sdk.load(model, **options)
+        self.load_ms = (time.perf_counter() - began) * 1e3
+
+    def told(self) -> dict[str, Any]:
+        """Its plan, as JSON."""
+        plan = self.session.plan
+        found: dict[str, Any] = {"load_ms": self.load_ms, "kind": plan.kind, "reason": plan.reason}
+        remote = getattr(plan, "remote", None)
+        found["way"] = told_way(plan.kind, remote)
+        found["candidates"] = [
+            {
+                "way": told_way(getattr(one, "kind", "local"), getattr(one, "remote", None)),
+                "feasible": one.feasible,
+                "predicted_ms": one.predicted.latency_ms if one.predicted else None,
+                "bytes": _bytes_of(getattr(one, "remote", None)),
+            }
+            for one in plan.candidates
+        ]
+        figures = self.session.split_figures()
+        found["figures"] = None if figures is None else msgspec.to_builtins(figures)
+        return found
+
+    def remote(self) -> tuple[int, int]:
+        """Requests answered by an endpoint, and all, so far."""
+        figures = self.session.split_figures()
+        return (0, 0) if figures is None else (figures.remote, figures.requests)
+
+    def ask(self, count: int, seconds: float, start: int) -> dict[str, Any]:
+        """Milliseconds of each request."""
+        before, cpu_s = self.remote(), time.process_time()
+        times: list[float] = []
+        end_s = time.perf_counter() + seconds
+        while len(times) < count and (not times or time.perf_counter() < end_s):
+            feeds = self.requests[(start + len(times)) % len(self.requests)]
+            began = time.perf_counter()
+            self.session.run(feeds)
+            times.append((time.perf_counter() - began) * 1e3)
+        after = self.remote()
+        asked = after[1] - before[1]
+        return {
+            "times_ms": times,
+            "cpu_ms": (time.process_time() - cpu_s) * 1e3 / len(times),
+            "remote_share": (after[0] - before[0]) / asked if asked else 0.0,
+        }
+
+    def answers(self) -> list[dict[str, Any]]:
+        """To the first requests."""
+        return [self.session.run(feeds) for feeds in self.requests[:4]]
+
+
+def told_way(kind: str, remote: Any) -> list[Any]:
+    """A way as JSON."""
+    if kind == "local" or remote is None:
+        return [kind, [], "none", "none"]
+    return [kind, list(remote.tensors), remote.codec, remote.coding]
+
+
+def _bytes_of(remote: Any) -> list[int]:
+    return [] if remote is None else [remote.up_bytes, remote.down_bytes]
+
+
+def difference(found: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, Any]]) -> float:
+    """The mean difference over the spread of the right answers; of whole numbers up to 16, the share that differs."""
+    worst = 0.0
+    for one, other in zip(found, right, strict=True):
+        for name, array in other.items():
+            if array.dtype == np.uint8 and array.max() < 16:
+                worst = max(worst, float(np.mean(one[name] != array)))
+            else:
+                wide = array.astype(np.float64)
+                worst = max(worst, float(np.abs(one[name] - wide).mean() / max(wide.std(), 1e-9)))
+    return worst
+
+
+def device(cpu: int) -> None:
+    """Does what stdin says until it ends."""
+    _prefer(os.getpid(), cpu)
+    sessions: dict[str, _Model] = {}
+    right: dict[str, list[dict[str, Any]]] = {}
+    import edge_sdk.errors
+
+    print(flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        key, answer = command["key"], {}
+        try:
+            if command["do"] == "open":
+                opened = sessions[key] = _Model(Path(command["model"]), command["options"])
+                if command["model"] not in right:
+                    right[command["model"]] = opened.answers()
+                answer = opened.told()
+            elif command["do"] == "ask":
+                answer = sessions[key].ask(command["count"], command["seconds"], command["start"])
+            elif command["do"] == "differs":
+                known = right[key.partition("|")[0]]
+                answer = {"differs": difference(sessions[key].answers(), known)}
+            elif command["do"] == "report":
+                answer = sessions[key].told()
+            else:
+                sessions.pop(key).session.close()
+        except edge_sdk.errors.EdgeError as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        except TypeError as error:  # an argument that `load` does not take
+            answer = {"error": f"TypeError: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    device(int(sys.argv[2]))
