@@ -23,10 +23,11 @@ import numpy as np
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClosed
 from edge_sdk.metrics import Histogram
-from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers, expected_ms
+from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers
 from edge_sdk.offload.gate import EarlyExit
 from edge_sdk.offload.hedge import Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
+from edge_sdk.offload.preference import Preference
 from edge_sdk.offload.sending import Sending
 from edge_sdk.tensors import Array, TensorSpec, check_out
 from edge_sdk.wire.blame import is_own_fault
@@ -42,6 +43,8 @@ __all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
 
 log = logging.getLogger(__name__)
 
+LONGEST_BESIDE_MS = 5000.0
+"""How long a request that only asks what an endpoint is like may take."""
 LONGEST_REFUSED_S = 5.0
 """How long an endpoint that refuses the tail is left alone at most: it may be given the model at any time."""
 
@@ -87,6 +90,8 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         resting: of `local`: no endpoint was asked, since all had failed too often or owed too many answers.
         late: answered after their deadline.
         early: answered by an early exit of the head; no tail was asked.
+        beside: copies of requests that went to another endpoint too, to learn what that is like now.
+        moved: how often another endpoint became the preferred one.
         failure: why an endpoint last gave no answer; "" where it always did.
     """
 
@@ -97,6 +102,8 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     resting: int = 0
     late: int = 0
     early: int = 0
+    beside: int = 0
+    moved: int = 0
     failure: str = ""
 
 
@@ -114,6 +121,9 @@ class SplitRunner(Runner):
         refuse_nan: whether an endpoint's answer with NaN is computed again here.
         early: an exit of a multi-exit model that the head gives; where it is sure, no tail is asked.
         timeline: time and threads.
+
+    Attributes:
+        preference: which endpoint is asked first, and why.
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
@@ -154,8 +164,9 @@ class SplitRunner(Runner):
         self._away_now: set[Transfer] = set()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
         self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=timeline) for e in self.endpoints}
+        self.preference = Preference(self.endpoints, split.tail, self._is_well, timeline)
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late", "early"), 0)
+        self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late", "early", "beside"), 0)
         self._failure = ""
         self._closed = False
 
@@ -211,7 +222,7 @@ class SplitRunner(Runner):
     def figures(self) -> SplitFigures:
         """How requests went so far."""
         with self._lock:
-            return SplitFigures(**self._counts, failure=self._failure)
+            return SplitFigures(**self._counts, moved=self.preference.moved, failure=self._failure)
 
     def placement(self) -> PlacementReport:
         """Where the head computes."""
@@ -275,9 +286,8 @@ class SplitRunner(Runner):
 
     def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfers: Transfers) -> Outcome[Mapping[str, Any]]:
         size_bytes = sum(array.nbytes for array in cut.values())
-        admitted = (e for e in self.endpoints if e.breaker.admits() and self._refusals[e].admits())
-        # An unknown link first, so that it becomes known.
-        able = sorted(admitted, key=lambda e: expected_ms(e, self.split.tail, size_bytes) or 0.0)
+        admitted = [e for e in self.endpoints if e.breaker.admits() and self._refusals[e].admits()]
+        able = self.preference.order(size_bytes, admitted)
         if not able or len(self._away_now) >= MOST_AWAY:
             why = EndpointResting(f"{self.model}: no endpoint may be asked now") if self.endpoints else None
             return Outcome(self.local(cut), remote=False, hedged=False, failure=why)
@@ -307,7 +317,31 @@ class SplitRunner(Runner):
             transfers,
             self._away_now,
         )
-        return hedged(asking.next_way, self._timeline)
+        outcome = hedged(asking.next_way, self._timeline)
+        if outcome.remote and (beside := self.preference.beside(able)) is not None:
+            copied = {name: array.copy() if isinstance(array, np.ndarray) else array for name, array in cut.items()}
+            self._timeline.start(partial(self._ask_beside, beside, copied))
+        return outcome
+
+    def _ask_beside(self, endpoint: Endpoint, cut: Mapping[str, Array]) -> None:
+        """Asks only to learn what the endpoint is like now."""
+        transfer, answered = Transfer(), False
+        self._away_now.add(transfer)
+        try:
+            self._ask(
+                endpoint, cut, self._sending.encoded(cut), Deadline.after(LONGEST_BESIDE_MS, self._timeline), transfer
+            )
+            answered = True
+        except EdgeError as error:
+            log.info("%s: %s was asked beside: %s", self.model, endpoint.name, error)
+        finally:
+            self._away_now.discard(transfer)
+            self.preference.came_back(endpoint, answered)
+            with self._lock:
+                self._counts["beside"] += 1
+
+    def _is_well(self, endpoint: Endpoint) -> bool:
+        return endpoint.breaker.state == "closed" and self._refusals[endpoint].state == "closed"
 
     def _ask(
         self,
