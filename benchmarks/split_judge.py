@@ -1,0 +1,372 @@
+"""What the product chooses in one cell of the grid of `benchmarks/split.py`, and the best of everything else."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.shaped_link import Shape
+from benchmarks.split_models import Model
+from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way
+
+MOST_DIFFERENT = 0.05
+"""A way whose answers differ by more of their spread is none that a plan may take."""
+MOST_WAYS = 24
+"""Ways measured in a cell at most; what else was not ruled out is counted in its row."""
+OFFLOAD_CODINGS = {"uint8": ("none", "jpeg@90", "jpeg@75", "webp@80"), "int16": ("none", "flac")}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One place of the grid."""
+
+    model: str
+    speed: float
+    rtt_ms: float
+    mbps: float
+
+    def transfer_ms(self, size_bytes: float) -> float:
+        """What so many bytes take, both ways together, with the round trip: no way takes less."""
+        return self.rtt_ms + size_bytes * 8e-3 / self.mbps
+
+    @property
+    def shape(self) -> Shape:
+        """Of the link."""
+        return Shape(up_mbps=self.mbps, down_mbps=self.mbps, rtt_ms=self.rtt_ms)
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of a way from where it was measured.
+
+    Attributes:
+        least_bytes: that travel at least, from the shapes of its tensors, or as counted.
+        differs: how far its answers are from the model's own; None before it was tried.
+        base_ms: by device speed, what it took beside bytes and round trip, at least.
+        cpu_ms: of the device, at full speed.
+        refused: why the product does not run it.
+    """
+
+    least_bytes: float
+    differs: float | None = None
+    base_ms: dict[str, float] = field(default_factory=dict)
+    cpu_ms: float = 0.0
+    refused: str = ""
+
+    @property
+    def able(self) -> bool:
+        """Whether a plan may take it."""
+        return not self.refused and (self.differs is None or self.differs <= MOST_DIFFERENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A cell, with or without the input kept here.
+
+    Attributes:
+        chosen, best: ways.
+        chosen_ms, best_ms: measured afresh in turns.
+        regret: of the chosen way.
+        predicted_ms: of the chosen way; None where the plan tells none.
+        load_ms: until the plan was made.
+        local_ms, raw_ms, jpeg_ms: always here, and always the whole input there, raw and as JPEG; None where the
+            model's input cannot travel so.
+        estimated: which of these are bounds and not measured, since they are far above the best.
+        measured: milliseconds and prediction of all ways that were.
+        ruled_out, left: ways that cannot be best, and that would have had to be measured too.
+    """
+
+    model: str
+    speed: float
+    rtt_ms: float
+    mbps: float
+    keep_input_local: bool
+    chosen: str
+    best: str
+    chosen_ms: float
+    best_ms: float
+    regret: float
+    predicted_ms: float | None
+    load_ms: float
+    local_ms: float
+    raw_ms: float | None
+    jpeg_ms: float | None
+    estimated: tuple[str, ...]
+    measured: dict[str, tuple[float, float | None]]
+    ruled_out: int
+    left: int
+
+
+class Judge:
+    """Judges one model, cell by cell.
+
+    Args:
+        on: where it is measured.
+        model: which.
+        known: of its ways, from before; filled.
+    """
+
+    def __init__(self, on: Stage, model: Model, known: dict[Way, Known]) -> None:
+        self.stage, self.path, self.known = on, model.path, known
+        self.device = on.device
+        self._open: set[str] = set()
+        for way, least_bytes in ways_of(model):
+            known.setdefault(way, Known(least_bytes))
+        with on.unhindered():
+            self._load(str(LOCAL), {})
+            self.known[LOCAL].cpu_ms = self._ask(str(LOCAL), 8).cpu_ms
+
+    def close(self) -> None:
+        """Closes its sessions."""
+        for key in sorted(self._open):
+            self._close(key)
+
+    def refer(self, until_s: float) -> bool:
+        """Measures each cut once at full speed, uncoded: bounds for what comes. False where time is up before."""
+        for way, known in self.known.items():
+            plain = way != LOCAL and (way.codec, way.coding) == ("none", "none")
+            if not plain or known.base_ms or not known.able:
+                continue
+            if time.monotonic() > until_s:
+                return False
+            with self.stage.unhindered():
+                if self._open_pinned(way):
+                    self._measure(way, Cell(self.path.parent.name, 1.0, FASTEST.rtt_ms, FASTEST.up_mbps), 5, 1.0)
+                    self._close(str(way))
+        return True
+
+    def judge(self, cell: Cell) -> list[Row]:
+        """Both rows of a cell."""
+        self.stage.shape(cell.shape)
+        self.device.speed = cell.speed
+        chosen = {keep: self._choose(cell, keep) for keep in (False, True)}
+        found = {LOCAL: self._measure(LOCAL, cell, 6, 1.0) or 0.0}
+        for way in self._worth(cell, found):
+            with self.stage.unhindered():
+                opened = self._open_pinned(way)
+            if opened:
+                ms = self._measure(way, cell, 6, 1.0)
+                if ms is not None:
+                    found[way] = ms
+        rows = [self._row(cell, keep, chosen[keep], found) for keep in (False, True)]
+        for key in [key for key in self._open if key != str(LOCAL)]:
+            self._close(key)
+        return rows
+
+    # --- ways ---
+
+    def _bound_ms(self, way: Way, cell: Cell) -> float:
+        """No measurement of this way in this cell is below; see the top."""
+        known = self.known[way]
+        if way == LOCAL:
+            return 0.0
+        transfer_ms = cell.transfer_ms(known.least_bytes)
+        base_ms = known.base_ms.get(str(cell.speed))
+        if base_ms is not None:
+            return 0.9 * base_ms + transfer_ms
+        plain = self.known.get(Way(way.kind, way.cut))
+        if plain is None or "1.0" not in plain.base_ms:
+            return transfer_ms
+        elsewhere_ms = max(plain.base_ms["1.0"] - plain.cpu_ms, 0.0)
+        return 0.8 * (elsewhere_ms + plain.cpu_ms / cell.speed) + transfer_ms
+
+    def _worth(self, cell: Cell, found: dict[Way, float]) -> Iterator[Way]:
+        """Ways that may be best, with or without those that send the input, the likeliest first; follows `found`."""
+        tried = {LOCAL}
+        while len(tried) <= MOST_WAYS:
+            open_ways = self._unsettled(cell, found, tried)
+            if not open_ways:
+                return
+            tried.add(open_ways[0])
+            yield open_ways[0]
+
+    def _unsettled(self, cell: Cell, found: dict[Way, float], tried: set[Way]) -> list[Way]:
+        best_ms = min(found.values())
+        kept_ms = min(ms for way, ms in found.items() if way.kind != "offload")
+        bounds = {
+            way: self._bound_ms(way, cell) for way, known in self.known.items() if known.able and way not in tried
+        }
+        able = [way for way, ms in bounds.items() if ms < (best_ms if way.kind == "offload" else kept_ms)]
+        return sorted(able, key=lambda way: bounds[way])
+
+    # --- measuring ---
+
+    def _choose(self, cell: Cell, keep: bool) -> dict[str, Any]:
+        """What the product chooses here: its plan as JSON, with the key of its session."""
+        key = f"chosen, {'input kept' if keep else 'free'}"
+        try:
+            told = self._load(key, self.stage.options(self.path, None, keep_input_local=keep))
+        except Refused as error:
+            if "keep_input_local" not in str(error):
+                raise
+            told = self._stand_in(cell, key, keep)
+        told["key"] = key
+        self._ask(key, 8, 3.0)
+        return told
+
+    def _stand_in(self, cell: Cell, key: str, keep: bool) -> dict[str, Any]:
+        """A chooser of the benchmark's own, for a product that has none yet: the way of the least bound."""
+        able = {
+            w: self._bound_ms(w, cell) for w, k in self.known.items() if k.able and not (keep and w.kind == "offload")
+        }
+        way = min(able, key=lambda way: able[way])
+        return self._load(key, self.stage.options(self.path, way)) | {"way": told_of(way), "candidates": []}
+
+    def _open_pinned(self, way: Way) -> bool:
+        """Loads one way; False where the product refuses it, or its answers are too different."""
+        known, key = self.known[way], str(way)
+        if key in self._open:
+            return True
+        try:
+            self._load(key, self.stage.options(self.path, way))
+        except Refused as error:
+            known.refused = str(error)
+            return False
+        if known.differs is None:
+            known.differs = self.device.differs(f"{self.path}|{key}")
+        if not known.able:
+            self._close(key)
+        return known.able
+
+    def _measure(self, way: Way, cell: Cell, count: int, seconds: float) -> float | None:
+        """Median milliseconds; remembers what bounds it elsewhere. None where the endpoint is late and the device
+        answers: then it is no other way than local."""
+        key, known = str(way), self.known[way]
+        self._ask(key, 8 if way.kind != "local" else 2, 1.5)
+        before = self._passed()
+        asked = self._ask(key, count, seconds)
+        size_bytes = sum(self._passed()[name] - before[name] for name in before) / len(asked.times_ms)
+        if way.kind == "local":
+            return statistics.median(asked.times_ms)
+        if asked.remote_share < 0.75:
+            return None
+        least_ms = min(asked.times_ms) - cell.transfer_ms(size_bytes)
+        known.least_bytes = 0.9 * size_bytes
+        known.base_ms[str(cell.speed)] = max(min(known.base_ms.get(str(cell.speed), least_ms), least_ms), 0.0)
+        if cell.speed == 1.0:
+            known.cpu_ms = asked.cpu_ms
+        return statistics.median(asked.times_ms)
+
+    def _row(self, cell: Cell, keep: bool, chosen: dict[str, Any], found: dict[Way, float]) -> Row:
+        able = {way: ms for way, ms in found.items() if not (keep and way.kind == "offload")}
+        best, way = min(able, key=lambda way: able[way]), way_of(chosen["way"])
+        keys = {"chosen": chosen["key"], "best": str(best), "local": str(LOCAL)}
+        baselines = {name: one for name, one in self._baselines().items() if one in found}
+        medians = self._in_turns({**keys, **{name: str(one) for name, one in baselines.items()}})
+        predicted = predictions(chosen)
+        others = {name: one for name, one in self._baselines().items() if name not in medians}
+        unsettled = self._unsettled(cell, found, set(found))
+        return Row(
+            **asdict(cell),
+            keep_input_local=keep,
+            chosen=str(way),
+            best=str(best),
+            chosen_ms=medians["chosen"],
+            best_ms=medians["best"],
+            regret=0.0 if way == best else max(0.0, medians["chosen"] / medians["best"] - 1),
+            predicted_ms=predicted.get(way),
+            load_ms=chosen["load_ms"],
+            local_ms=medians["local"],
+            raw_ms=medians.get("raw", self._bound_or_none(others.get("raw"), cell)),
+            jpeg_ms=medians.get("jpeg", self._bound_or_none(others.get("jpeg"), cell)),
+            estimated=tuple(others),
+            measured={str(way): (ms, predicted.get(way)) for way, ms in {**able, way: medians["chosen"]}.items()},
+            ruled_out=len(self.known) - len(found) - len(unsettled),
+            left=len(unsettled),
+        )
+
+    def _baselines(self) -> dict[str, Way]:
+        wanted = {"raw": ("none", "none"), "jpeg": ("none", "jpeg@90")}
+        ways = [way for way, known in self.known.items() if way.kind == "offload" and known.able]
+        return {name: way for name, codings in wanted.items() for way in ways if (way.codec, way.coding) == codings}
+
+    def _bound_or_none(self, way: Way | None, cell: Cell) -> float | None:
+        return None if way is None else self._bound_ms(way, cell)
+
+    def _in_turns(self, keys: dict[str, str]) -> dict[str, float]:
+        """Medians of sessions that take turns in blocks, each at least 4 requests and until 2 s or 24 requests."""
+        times: dict[str, list[float]] = {key: [] for key in dict.fromkeys(keys.values())}
+        turn = 0
+        while any(len(each) < 4 or (len(each) < 24 and sum(each) < 2e3) for each in times.values()):
+            for key in times if turn % 2 == 0 else reversed(times):
+                count = 6 if times[key] and statistics.median(times[key]) < 50 else 2
+                found = self._ask(key, count + 1, 1.0, turn * 3).times_ms
+                # The first one of a turn finds cold caches; where it takes long that is nothing beside it.
+                times[key] += found[1:] if len(found) > 1 and found[0] < 300 else found
+            turn += 1
+        return {name: statistics.median(times[key]) for name, key in keys.items()}
+
+    # --- sessions ---
+
+    def _load(self, key: str, options: dict[str, Any]) -> dict[str, Any]:
+        told = self.device.open(f"{self.path}|{key}", self.path, options)
+        self._open.add(key)
+        return told
+
+    def _ask(self, key: str, count: int, seconds: float = 5.0, start: int = 0) -> Asked:
+        return self.device.ask(f"{self.path}|{key}", count, seconds, start)
+
+    def _close(self, key: str) -> None:
+        self._open.discard(key)
+        self.device.close(f"{self.path}|{key}")
+
+    def _passed(self) -> dict[str, int]:
+        self.stage.link.set()
+        return dict(self.stage.link.passed)
+
+
+def ways_of(model: Model) -> list[tuple[Way, float]]:
+    """All ways to run a model, with the fewest bytes that each may send: a coding is taken to leave a fifth."""
+    import edge_sdk
+    from edge_sdk.graph import open_graph
+    from edge_sdk.graph.codec import CODECS, wire_bytes
+    from edge_sdk.graph.cuts_pareto import pareto_cuts
+
+    graph = open_graph(model.path)
+    codings = ("none", "deflate") if "coding" in inspect.signature(edge_sdk.load).parameters else ("none",)
+    found: list[tuple[Way, float]] = [(LOCAL, 0.0)]
+    inputs = tuple(name for name in model.data[0])
+    dtype = str(model.data[0][inputs[0]].dtype)
+    size_bytes = sum(array.nbytes for array in model.data[0].values())
+    found += [
+        (Way("offload", inputs, "none", coding), size_bytes * (1.0 if coding == "none" else 0.01))
+        for coding in OFFLOAD_CODINGS.get(dtype, ("none",))
+    ]
+    if dtype == "float32":
+        found += [
+            (Way("offload", inputs, codec), size_bytes * share) for codec, share in (("fp16", 0.5), ("int8", 0.25))
+        ]
+        found += [(Way("offload", inputs, "int8", coding), size_bytes * 0.01) for coding in ("jpeg@90", "webp@80")]
+    for cut in pareto_cuts(graph):
+        if not cut.divides or set(cut.tensors) & set(inputs):
+            continue
+        floats = any(graph.tensors[name].dtype == "float32" for name in cut.tensors)
+        for codec in CODECS if floats else ("none", "int4", "int4c"):
+            if codec == "int16":
+                continue
+            travels = float(wire_bytes(graph, cut, codec) or 0)
+            found += [
+                (Way("split", cut.tensors, codec, coding), travels * (1.0 if coding == "none" else 0.2))
+                for coding in codings
+            ]
+    return [one for one in found if one[0].coding == "none" or len(codings) > 1]
+
+
+def way_of(told: Sequence[Any]) -> Way:
+    """A way that a device told as JSON."""
+    kind, cut, codec, coding = told
+    return Way(kind, tuple(cut), codec, coding)
+
+
+def told_of(way: Way) -> list[Any]:
+    """As a device tells it."""
+    return [way.kind, list(way.cut), way.codec, way.coding]
+
+
+def predictions(plan: dict[str, Any]) -> dict[Way, float]:
+    """Predicted milliseconds of the candidates of a plan."""
+    return {way_of(one["way"]): one["predicted_ms"] for one in plan["candidates"] if one["predicted_ms"] is not None}

@@ -1,0 +1,78 @@
+"""The judge of plans over a link counts what it says, and can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from benchmarks import split
+from benchmarks.split_judge import Cell, Known, Row, told_of, way_of
+from benchmarks.split_stage import LOCAL, Way, difference
+
+HEAD = Way("split", ("features",), "int8", "deflate")
+ROW = Row(
+    model="sound",
+    speed=0.4,
+    rtt_ms=20.0,
+    mbps=4.0,
+    keep_input_local=False,
+    chosen=str(LOCAL),
+    best=str(HEAD),
+    chosen_ms=110.0,
+    best_ms=100.0,
+    regret=0.1,
+    predicted_ms=99.0,
+    load_ms=1.0,
+    local_ms=110.0,
+    raw_ms=400.0,
+    jpeg_ms=None,
+    estimated=("raw",),
+    measured={"local": (110.0, 99.0), str(HEAD): (100.0, 130.0)},
+    ruled_out=7,
+    left=0,
+)
+
+
+def test_no_way_is_faster_than_its_bytes_and_the_round_trip() -> None:
+    assert Cell("sound", 0.4, 20.0, 4.0).transfer_ms(50_000) == pytest.approx(20 + 100)
+
+
+def test_figures_are_of_all_rows_and_errors_by_kind() -> None:
+    right = dataclasses.replace(ROW, keep_input_local=True, chosen=str(HEAD), regret=0.0)
+    figures = split.summary([ROW, right])
+    assert (figures["mean_regret"], figures["worst_regret"]) == (0.05, 0.1)
+    assert (figures["share_local"], figures["share_split"], figures["share_offload"]) == (0.5, 0.5, 0.0)
+    assert figures["prediction_median_error_by_kind"] == pytest.approx({"local": 0.1, "split": 0.3})
+    assert figures["prediction_median_error"] == pytest.approx(0.2)
+    assert figures["baselines"] == pytest.approx({"local": 0.1, "raw": 3.0}), "nothing is told of what cannot be"
+    assert "mean regret 5.0%" in split.table(figures)
+    assert ">400" in split.line(ROW), "a bound is marked as one"
+
+
+def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
+    kept = split.Kept(tmp_path / "rows.json")
+    kept.rows.append(ROW)
+    kept.known["sound"] = {HEAD: Known(10.0, 0.01, {"0.4": 12.0}, 3.0)}
+    kept.write()
+    again = split.Kept(tmp_path / "rows.json")
+    assert split.summary(again.rows)["mean_regret"] == 0.1
+    assert again.known == kept.known
+    assert split.run([Cell("sound", 0.4, 20.0, 4.0)], again, tmp_path, 0.0, "signals", print), "it is done already"
+
+
+def test_a_way_goes_through_json() -> None:
+    assert way_of(told_of(HEAD)) == HEAD and way_of(told_of(LOCAL)) == LOCAL
+
+
+def test_answers_that_differ_are_told_apart() -> None:
+    scores = np.linspace(0, 1, 101, dtype=np.float32)
+    classes = np.arange(16, dtype=np.uint8)
+    right = [{"scores": scores, "classes": classes}]
+    assert difference(right, right) == 0
+    assert difference([{"scores": scores + 0.01, "classes": classes}], right) == pytest.approx(0.034, abs=0.001)
+    assert difference([{"scores": scores, "classes": classes ^ (classes == 3)}], right) == pytest.approx(1 / 16)
