@@ -15,7 +15,7 @@ from typing import Any
 from edge_sdk.errors import MissingExtra
 from edge_sdk.planner.link_curves import AssumedLink, Curve, Stretch, chosen_at, curves_of, envelope
 from edge_sdk.planner.link_plot import NARROW, WIDE, Named, Shape, draw, latency_range, three_digits
-from edge_sdk.planner.link_rows import KINDS, Row, leaks, rank, rows_of, stays_local, where_a_split_pays
+from edge_sdk.planner.link_rows import KINDS, Row, about_choice, leaks, rank, rows_of, stays_local, where_a_split_pays
 from edge_sdk.planner.plans import Plan
 from edge_sdk.storage import write_whole
 
@@ -109,6 +109,8 @@ def _content(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | N
         "plan": plan,
         "link": link,
         "chosen": None if chosen is None else rows[chosen],
+        "links": {} if links is None else {name: other for name, other in links.items() if other != link},
+        "about_choice": about_choice(rows, stretches, chosen, link.rtt_ms),
         "pays": where_a_split_pays(stretches, kinds),
         "best_of_kinds": _best_of_kinds(rows),
         "stretches": [(stretch, rows[stretch.curve.at]) for stretch in stretches],

@@ -9,10 +9,11 @@ from edge_sdk.planner.link_curves import Curve, Stretch
 from edge_sdk.planner.link_plot import three_digits
 from edge_sdk.planner.plans import Candidate, Plan, Remote
 
-__all__ = ["KINDS", "Row", "leaks", "rank", "rows_of", "stays_local", "where_a_split_pays"]
+__all__ = ["KINDS", "Row", "about_choice", "leaks", "rank", "rows_of", "stays_local", "where_a_split_pays"]
 
 KINDS = ("local", "split", "offload", "cascade")
-NAME_LETTERS = 24
+NAME_LETTERS = 22
+CLEARLY = 0.97
 WHOLE_INPUT, RAW = "the whole input", "raw"
 
 
@@ -97,6 +98,31 @@ def rank(rows: Sequence[Row], plan: Plan) -> list[Row]:
         return missed, latency_ms if missed else first, latency_ms, not row.chosen
 
     return sorted((row for row in rows if row.curve is not None), key=cost)
+
+
+def about_choice(rows: Sequence[Row], stretches: Sequence[Stretch], chosen: int | None, rtt_ms: float) -> list[str]:
+    """Sentences on the chosen candidate: where it stays the fastest, and what would be faster here all the same.
+
+    Args:
+        rows: all of them.
+        stretches: the envelope.
+        chosen: place of the chosen one; None where it is not in the table.
+        rtt_ms: round trip that the stretches are for.
+    """
+    if chosen is None or (latency_ms := rows[chosen].latency_ms) is None:
+        return []
+    mine = next((stretch for stretch in stretches if stretch.curve.at == chosen), None)
+    if mine is not None and len(stretches) > 1:
+        span = f"{three_digits(mine.from_mbps)} to {three_digits(mine.to_mbps)} Mbit/s"
+        return [f"At a round trip of {three_digits(rtt_ms)} ms the choice is the fastest from {span}."]
+    able = [row for row in rows if row.curve is not None and row.latency_ms is not None]
+    fastest = min(able, key=lambda row: row.latency_ms or 0.0, default=None)
+    if fastest is None or fastest.latency_ms is None or fastest.latency_ms > CLEARLY * latency_ms:
+        return []
+    return [
+        f"Faster at this link would be {fastest.name}: {three_digits(fastest.latency_ms)} ms, "
+        f"where the choice takes {three_digits(latency_ms)} ms."
+    ]
 
 
 def where_a_split_pays(stretches: Sequence[Stretch], kinds: Sequence[str]) -> str:

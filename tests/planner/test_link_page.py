@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import InputError, MissingExtra
 from edge_sdk.planner import link_page
+from edge_sdk.planner.link_curves import AssumedLink
 from edge_sdk.planner.link_page import render, write_page
 from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan, Remote
 
@@ -172,6 +173,19 @@ def test_every_candidate_is_in_the_table_with_what_stands_against_it() -> None:
     row = table[table.index("b3 +1") :]
     for told in ("0b63cad6f31e", "fp16", "50 kB", "4 kB", "31 %", "predicted"):
         assert told in row[:200], told
+
+
+def test_it_says_how_far_the_choice_holds_and_what_would_be_faster() -> None:
+    text = Page(page_of(plan(*ALL, chosen=2))).text
+    assert re.search(r"At a round trip of 40 ms the choice is the fastest from 1\.\d+ to 1\d.* Mbit/s\.", text)
+    text = Page(page_of(plan(*ALL, chosen=1, holds={"max_bytes": 1e6}))).text
+    assert "Faster at this link would be split at b6 as int8+zstd" in text
+    assert "where the choice takes 306 ms" in text  # 1.7 times the other, by pairs of latency
+
+
+def test_links_that_differ_are_told() -> None:
+    text = Page(page_of(plan(*ALL, chosen=2), links={"http://192.0.2.1:8123": AssumedLink(2.0, 100.0, 100.0)})).text
+    assert "link to http://192.0.2.1:8123 100 Mbit/s up, 100 down, 2 ms round trip" in text
 
 
 def test_where_local_is_the_fastest_a_split_does_not_pay() -> None:
