@@ -192,9 +192,10 @@ def _planned(
         try:
             engine = next(e for e in engines[choice.variant.format] if e.name == choice.plan.engine)
             runner = choice.runner or _load(choice, engine, settings, wrap)
-            if settings.offload is None:
-                return runner, choice.plan
-            return _split(name, choice, runner, engine, settings, wrap)
+            plan = choice.plan
+            if settings.offload is not None:
+                runner, plan = _offloaded(name, choice, runner, engine, settings, wrap, events)
+            return _cascaded(name, choice, variants, runner, plan, engines, settings, wrap)
         except EngineError:
             if not choice.plan.cached or settings.options.accelerator != "cpu":
                 raise
@@ -229,20 +230,72 @@ def _load(choice: Choice, engine: Engine, settings: Settings, wrap: Callable[[Ru
     return wrap(variant.wrap(engine.load(file, options)))
 
 
-def _split(
-    name: str, choice: Choice, whole: Runner, engine: Engine, settings: Settings, wrap: Callable[[Runner], Runner]
+def _offloaded(
+    name: str,
+    choice: Choice,
+    whole: Runner,
+    engine: Engine,
+    settings: Settings,
+    wrap: Callable[[Runner], Runner],
+    events: list[str],
 ) -> tuple[Runner, Plan]:
-    from edge_sdk.offloading import split_runner
-
-    whole.close()  # it has shown that it runs here; head and local tail take its place
-    assert settings.offload is not None
-    options = _planned_options(choice.plan, settings)
+    """The model with endpoints: cut where the caller says, or as the planner finds best, now and later."""
+    offload, options = settings.offload, _planned_options(choice.plan, settings)
+    assert offload is not None
 
     def around(runner: Runner) -> Runner:
         return wrap(choice.variant.wrap(runner))
 
-    runner, plan = split_runner(settings.offload, name, choice.variant, choice.plan, engine, options, around)
-    return around(runner), plan
+    if offload.pinned:
+        from edge_sdk.offloading import split_runner
+
+        whole.close()  # it has shown that it runs here; head and local tail take its place
+        runner, plan = split_runner(offload, name, choice.variant, choice.plan, engine, options, around)
+        return around(runner), plan
+    from edge_sdk.offloading import Automatic, samples_of
+
+    device = settings.device or _this_device()
+    try:
+        samples = samples_of(offload, choice.variant, name, lambda: engine.load(choice.variant.file(), options), around)
+        return Automatic(
+            offload, name, choice, whole, device, settings.wish, engine, options, around, samples, events
+        ).open()
+    except BaseException:
+        whole.close()
+        raise
+
+
+def _cascaded(
+    name: str,
+    choice: Choice,
+    variants: tuple[Variant, ...],
+    big: Runner,
+    plan: Plan,
+    engines: dict[str, tuple[Engine, ...]],
+    settings: Settings,
+    wrap: Callable[[Runner], Runner],
+) -> tuple[Runner, Plan]:
+    """A cascade before the chosen variant, where the bundle has one that pays and nothing stands against it."""
+    offload = settings.offload
+    barred = offload is not None and (offload.pinned or "cascade" not in offload.ways)
+    if barred or settings.state or not choice.variant.cascades or settings.wish.objective != "latency":
+        return big, plan
+    from edge_sdk.cascading import cascaded
+
+    options = _planned_options(choice.plan, settings)
+
+    def load(variant: Variant) -> Runner:
+        engine, file = engines[variant.format][0], variant.file()
+        _admit(file, engine, options, settings.trusted)
+        return wrap(variant.wrap(engine.load(file, options)))
+
+    return cascaded(name, big, plan, variants, load, settings.wish.min_accuracy)
+
+
+def _this_device() -> Device:
+    from edge_sdk.planner import this_device
+
+    return this_device()
 
 
 def _wrapped(runner: Runner, settings: Settings) -> Runner:

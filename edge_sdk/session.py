@@ -73,12 +73,18 @@ def load(
     endpoint_model: str | None = None,
     deadline_ms: float | None = None,
     upload: bool = False,
+    ways: Sequence[str] | None = None,
+    keep_input_local: bool = False,
+    max_bytes: int | None = None,
+    max_leakage: float | None = None,
+    radio: str | None = None,
+    coding: str | None = None,
 ) -> Session:
     """Loads a model the best way this device allows.
 
     Args:
         model: path of an ONNX or TFLite file or of a bundle, the bytes of a model, or an open `Bundle`.
-        objective: what to minimise: "latency", or "energy" for one request.
+        objective: what to minimise: "latency"; "energy" for one request; or "bytes" that travel for one.
         max_latency_ms: what one request may take; the plan's reason says when it does not.
         min_accuracy: what a variant must reach by the bundle's own metric, from 0 to 1.
         max_memory_mb: what weights and activations may take, in MiB.
@@ -101,19 +107,31 @@ def load(
             are taken out of the inputs, since they make the model 3 to 4 times slower.
         custom_ops: libraries of custom ops with their hashes.
         trusted: skip the trial of an unknown file in a child process.
-        endpoints: where the model's tail may run: addresses ("http://HOST:PORT"), `EndpointAddress` where a token or
-            certificates are needed, or an `Endpoint`, which stays open. The head runs here, and the tail too wherever
-            an endpoint is late, fails or answers wrongly.
-        cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several;
-            where None the cut with the fewest bytes of those that leave at least half of the work to the tail.
-        codec: how the tensors of the cut travel: "none" (as they are, also where None), "fp16" (half of the bytes of
-            floats) or "int8" (a quarter), which `data` sets the ranges for.
-        data: requests as `run` takes them, that codec "int8" takes its ranges from, and that answers with a codec are
+        endpoints: where the model or its tail may run: addresses ("http://HOST:PORT"), `EndpointAddress` where a token
+            or certificates are needed, or an `Endpoint`, which stays open. All of it runs here too wherever an endpoint
+            is late, fails or answers wrongly. Unless `cut` is given the planner chooses whether a split, the whole
+            model elsewhere or staying here is best over each link as it is now, and again when it changes.
+        cut: where to divide it: id of a cut as `edge-sdk split --list` shows it, name of a tensor, or names of several.
+            Those of all inputs leave nothing to the head. Where only a codec is given, the cut with the fewest bytes of
+            those that leave at least half of the work to the tail.
+        codec: how the tensors of the cut travel: "none" (as they are), "fp16" (half of the bytes of floats), "int8" or
+            "int8c" (a quarter, with a scale for each tensor or channel), "int4" or "int4c" (an eighth), or "int16" for
+            sound. `data` sets the ranges of all but the first two.
+        data: requests as `run` takes them, that codecs take their ranges from, and that answers with a codec are
             compared on; the golden requests of a bundle where there are none.
         endpoint_model: name of the whole model at the endpoints; its own without suffix where None.
         deadline_ms: of each request to endpoints, from the start of its head; the local tail begins in time for it.
         upload: send the bundle to endpoints that do not have it, once, beside the session; until then, and where it is
             refused, everything runs here. The report's events tell what came of it.
+        ways: kinds of plans that may be chosen: some of "local", "split", "offload", "cascade"; all where None. Where
+            no endpoint answers, all of it runs here also without "local".
+        keep_input_local: no input of the model leaves the device, nor what it can be read from as it is.
+        max_bytes: that one request may send.
+        max_leakage: share of the input's variance, from 0 to 1, that a linear decoder may rebuild from what travels, as
+            the bundle tells of each cut (`edge-sdk build --cuts`).
+        coding: how the bytes of what travels are packed, where a cut is given: "none", "deflate", "zstd", or of whole
+            inputs "jpeg@75", "webp@75" (quality 1 to 100) and "flac".
+        radio: what the link goes over, for its energy: "wifi" (also where None), "lte", "3g" or "wired".
 
     Raises:
         ModelError: the file cannot be used; its subclasses tell why.
@@ -135,7 +153,20 @@ def load(
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
-    offload = _offload(endpoints, cut, endpoint_model, deadline_ms, codec, data)
+    offload = _offload(
+        endpoints,
+        cut,
+        endpoint_model,
+        deadline_ms,
+        codec,
+        data,
+        ways,
+        keep_input_local,
+        max_bytes,
+        max_leakage,
+        radio,
+        coding,
+    )
     settings = Settings(
         engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant, offload
     )
@@ -149,7 +180,7 @@ def load(
 
 
 def _offload(endpoints: Sequence[str | EndpointAddress | Endpoint], *asked: Any) -> Offload | None:
-    if not endpoints and not any(value is not None and value != () for value in asked):
+    if not endpoints and not any(value is not None and value != () and value is not False for value in asked):
         return None  # without a single import more
     from edge_sdk.offloading import offload_of
 

@@ -33,6 +33,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.session": (5, "session"),
     "edge_sdk.activation": (5, "session"),
     "edge_sdk.offloading": (5, "session"),
+    "edge_sdk.cascading": (5, "session"),
+    "edge_sdk.link_planning": (5, "session"),
     "edge_sdk.report": (5, "session"),
     "edge_sdk.replanning": (5, "session"),
     "edge_sdk.building": (5, "building"),

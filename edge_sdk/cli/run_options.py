@@ -65,9 +65,13 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         "--cut",
         metavar="TENSOR|ID",
         action="append",
-        help="where to cut for --endpoint; by default the fewest bytes with half of the work in the tail",
+        help="where to cut for --endpoint; chosen with the link in mind, and again as it changes, by default",
     )
-    group.add_argument("--codec", choices=_CODECS, help="how the cut's tensors travel to --endpoint (none)")
+    group.add_argument(
+        "--codec",
+        choices=_CODECS,
+        help="how the cut's tensors travel to --endpoint; without --cut at the fewest bytes with half the work there",
+    )
     group.add_argument(
         "--data", metavar="PATH", nargs="+", action="extend", default=[],
         help="inputs like those of --input, to compare --codec on; ranges come from them",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli.numbers import whole
 from edge_sdk.cli.plain import plain
+from edge_sdk.cli.request_files import requests_of
 from edge_sdk.cli.tables import table
 from edge_sdk.errors import ModelError
 
@@ -171,7 +172,7 @@ def _make(arguments: argparse.Namespace, model: ModelFile, graph: Graph) -> None
     from edge_sdk.offload.parts_kept import kept_parts
 
     cut = _cut(arguments.at, model, graph)
-    samples = _samples(arguments.data)
+    samples = requests_of(arguments.data)
     # With data the comparison itself is what was asked for; without, head and tail of an earlier call will do.
     make = made_parts if samples else kept_parts
     made = make(model, cut, codec=arguments.codec, samples=samples, graph=graph)
@@ -209,19 +210,6 @@ def _cut(at: list[str], model: ModelFile, graph: Graph) -> Cut:
                 if cut.id == at[0]:
                     return cut
     return cut_at(graph, at, where=model.name)
-
-
-def _samples(paths: list[Path]) -> list[dict[str, Any]]:
-    from edge_sdk.errors import UnreadableInput
-    from edge_sdk.formats.array_files import read_arrays
-
-    found = []
-    for path in paths:
-        arrays = read_arrays(path)
-        if not isinstance(arrays, dict):
-            raise UnreadableInput(f"{path}: expected an .npz file with an array for each input, found one array")
-        found.append(arrays)
-    return found
 
 
 def _write(folder: Path, stem: str, made: Parts) -> list[Path]:

@@ -31,6 +31,7 @@ def open_split(
     deadline_ms: float | None = None,
     codings: Mapping[str, str] | None = None,
     content_coding: str = "",
+    first_patience_ms: float = 500.0,
 ) -> SplitRunner:
     """Loads the head here; the tail is loaded here too, but only once an endpoint is late or fails.
 
@@ -46,6 +47,7 @@ def open_split(
         deadline_ms: of each request; None for none.
         codings: what travels as a picture or sound file, and as which, by its name in `split.sent`.
         content_coding: of requests: "", "deflate" or "zstd".
+        first_patience_ms: how long an endpoint has for itself while its link is unknown.
 
     Raises:
         ModelError, EngineError: the head cannot be loaded.
@@ -72,7 +74,7 @@ def open_split(
     content = tail_content or functools.partial(bytes, split.tail)
     local = LocalTail(lambda: load(content(), "tail"))
     head = load(split.head, "head") if split.head else _as_they_are
-    return SplitRunner(spec, head, local, endpoints, deadline_ms=deadline_ms)
+    return SplitRunner(spec, head, local, endpoints, deadline_ms=deadline_ms, first_patience_ms=first_patience_ms)
 
 
 def _as_they_are(feeds: Mapping[str, Any]) -> Mapping[str, Any]:

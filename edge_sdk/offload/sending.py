@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import numpy as np
+
 from edge_sdk.errors import EdgeError, EndpointRefused
 from edge_sdk.offload.input_coding import check_coding, encode
 from edge_sdk.tensors import Array
 from edge_sdk.wire.content_coding import coded
-from edge_sdk.wire.encoded import Feed
+from edge_sdk.wire.encoded import Encoded, Feed
 from edge_sdk.wire.endpoint import Endpoint
 
 __all__ = ["Sending"]
@@ -58,6 +60,15 @@ class Sending:
                     self._told.add(name)
                     _log.warning("%s travels raw: %s", name, error)
         return feeds
+
+    def packed_bytes(self, feeds: Mapping[str, Feed]) -> int:
+        """How many bytes the tensors travel as, content coding included."""
+        if not self._content_coding:
+            return sum(feed.nbytes for feed in feeds.values())
+        pieces = [
+            feed.content if isinstance(feed, Encoded) else np.ascontiguousarray(feed).data for feed in feeds.values()
+        ]
+        return len(coded([memoryview(piece).cast("B") for piece in pieces], self._content_coding))
 
     def ask(
         self, endpoint: Endpoint, raw: Mapping[str, Array], encoded: Mapping[str, Feed], infer: Infer[Answer]

@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_BESIDE_MS = 5000.0
 """How long a request that only asks what an endpoint is like may take."""
+HEAD_TIMES = 15
 LONGEST_REFUSED_S = 5.0
 """How long an endpoint that refuses the tail is left alone at most: it may be given the model at any time."""
 
@@ -124,6 +125,7 @@ class SplitRunner(Runner):
 
     Attributes:
         preference: which endpoint is asked first, and why.
+        head_times: what the latest heads took.
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
@@ -160,6 +162,7 @@ class SplitRunner(Runner):
             early.check(split.outputs, split.gives)
         self._early, self._specs = early, {spec.name: spec for spec in split.outputs}
         self._timeline = timeline
+        self.head_times = Recent(HEAD_TIMES)
         self._woken_late = Recent(64)
         self._away_now: set[Transfer] = set()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
@@ -219,6 +222,16 @@ class SplitRunner(Runner):
             for _, transfers in travelling:  # whoever reads the stream went away
                 transfers.give_up()
 
+    def encoded_bytes(self, feeds: Mapping[str, Any]) -> int:
+        """Runs the head and packs what travels, as for a request; how many bytes of tensors that makes.
+
+        Raises:
+            EngineError: the head failed.
+        """
+        computed = self._compute_head(feeds)
+        cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+        return self._sending.packed_bytes(self._sending.encoded(cut))
+
     def figures(self) -> SplitFigures:
         """How requests went so far."""
         with self._lock:
@@ -238,7 +251,10 @@ class SplitRunner(Runner):
     def _begin(self, feeds: Mapping[str, Any]) -> tuple[Deadline, Mapping[str, Any]]:
         if self._closed:
             raise SessionClosed(f"{self.model}: the runner was closed before the call")
-        return Deadline.after(self._deadline_ms, self._timeline), self._compute_head(feeds)
+        deadline, began_s = Deadline.after(self._deadline_ms, self._timeline), self._timeline()
+        computed = self._compute_head(feeds)
+        self.head_times.record((self._timeline() - began_s) * 1e3)
+        return deadline, computed
 
     def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfers]:
         deadline, computed = self._begin(feeds)

@@ -8,14 +8,32 @@ from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import WAYS, Offload, offload_of
-    from edge_sdk.offloading.pinned import figures_of, split_runner
+    from edge_sdk.offloading.automatic import Automatic
+    from edge_sdk.offloading.figures import figures_of
+    from edge_sdk.offloading.pinned import samples_of, split_runner
+    from edge_sdk.offloading.places import Places
+    from edge_sdk.offloading.table import WaysTable
 
-__all__ = ["WAYS", "Offload", "figures_of", "offload_of", "split_runner"]
+__all__ = [
+    "WAYS",
+    "Automatic",
+    "Offload",
+    "Places",
+    "WaysTable",
+    "figures_of",
+    "offload_of",
+    "samples_of",
+    "split_runner",
+]
 
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "edge_sdk.offloading.asked": ("WAYS", "Offload", "offload_of"),
-        "edge_sdk.offloading.pinned": ("figures_of", "split_runner"),
+        "edge_sdk.offloading.automatic": ("Automatic",),
+        "edge_sdk.offloading.figures": ("figures_of",),
+        "edge_sdk.offloading.pinned": ("samples_of", "split_runner"),
+        "edge_sdk.offloading.places": ("Places",),
+        "edge_sdk.offloading.table": ("WaysTable",),
     },
 )

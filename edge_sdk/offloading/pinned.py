@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from edge_sdk.engines.base import Engine, LoadOptions, Runner
     from edge_sdk.graph.cuts import Cut
     from edge_sdk.graph.view import Graph
-    from edge_sdk.offload import SplitFigures, SplitRunner
+    from edge_sdk.offload import SplitRunner
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Plan, Variant
 
-__all__ = ["figures_of", "samples_of", "split_runner"]
+__all__ = ["samples_of", "split_runner"]
 
 _CUT_ID = re.compile(r"[0-9a-f]{12}")
 
@@ -53,13 +53,16 @@ def split_runner(
     from edge_sdk.offload.opening import open_split
     from edge_sdk.offload.parts_kept import kept_parts_and_tail
     from edge_sdk.offload.tail_names import TailName
+    from edge_sdk.offloading.preparing import CONTENT_CODINGS, file_codings
 
     file = variant.file()
     graph = variant.graph() or open_graph(file)  # which says why there is none
     cut = _cut(graph, offload.cut, name, variant.cuts)
-    floats = any(graph.tensors[tensor].dtype == "float32" for tensor in cut.tensors)
-    codec = offload.codec if floats else "none"
-    samples = samples_of(offload, variant, codec, name, lambda: engine.load(file, options), wrap)
+    dtypes = {graph.tensors[tensor].dtype for tensor in cut.tensors}
+    codec = offload.codec or "none"
+    if "float32" not in dtypes and not (codec.startswith("int4") and dtypes & {"int8", "uint8"}):
+        codec = "none"
+    samples = _samples_for(codec, offload, variant, name, lambda: engine.load(file, options), wrap)
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
     # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
@@ -73,6 +76,8 @@ def split_runner(
         engine=engine,
         options=options,
         deadline_ms=offload.deadline_ms,
+        codings=file_codings(offload.coding, parts.split),
+        content_coding=offload.coding if offload.coding in CONTENT_CODINGS else "",
     )
     runner.prepare()
     where = ", ".join(endpoint.name for endpoint in offload.endpoints)
@@ -81,51 +86,60 @@ def split_runner(
     if codec != "none":
         travels = f"{travels} as {codec} (answers differ by {parts.difference.relative:.2g} of the largest value)"
     reason = f"cut at {', '.join(cut.tensors)}: {travels} travel; tail at {where}, or here; head: {plan.reason}"
-    return runner, msgspec.structs.replace(plan, kind="split", reason=reason)
+    kind = "split" if cut.head_ops else "offload"
+    return runner, msgspec.structs.replace(plan, kind=kind, reason=reason)
 
 
 def samples_of(
-    offload: Offload,
-    variant: Variant,
-    codec: str,
-    name: str,
-    load: Callable[[], Runner],
-    wrap: Callable[[Runner], Runner],
+    offload: Offload, variant: Variant, name: str, load: Callable[[], Runner], wrap: Callable[[Runner], Runner]
 ) -> list[dict[str, Any]]:
-    """Requests as the variant's file takes them, for the ranges of int8 and to compare on: the caller's, or a bundle's.
+    """Requests as the variant's file takes them: the caller's, or the golden ones of a bundle; none where there are
+    neither.
 
-    A codec that loses something is compared on what it will meet; made-up numbers do where nothing is lost.
+    Args:
+        load: loads the variant's file.
+        wrap: puts around it what a session has around it.
+
+    Raises:
+        InputError: a request does not fit.
     """
     from edge_sdk.offload.sampling import inner_feeds
 
-    if codec == "none":
-        return []
     if offload.data:
         return inner_feeds(load(), wrap, offload.data, f"{name}: data")
     golden = [one.feeds for one in variant.golden()]
     if golden:  # they are of the bundle's signature: what a session has around that is not for them
         return inner_feeds(load(), variant.wrap, golden, f"{name}: golden request")
-    if codec == "int8":
-        raise InputError(
-            f"{name}: codec int8 takes its ranges from requests, and there are none: give some with data=[feeds, …]"
-            " (--data), load a bundle with golden requests, or take codec fp16"
-        )
     return []
 
 
-def figures_of(runner: Runner) -> SplitFigures:
-    """How the requests of a split model went so far, whatever wraps its runner."""
-    from edge_sdk.offload import SplitRunner
+def _samples_for(
+    codec: str,
+    offload: Offload,
+    variant: Variant,
+    name: str,
+    load: Callable[[], Runner],
+    wrap: Callable[[Runner], Runner],
+) -> list[dict[str, Any]]:
+    """What a codec's ranges come from, and what its answers are compared on; made-up numbers do where nothing is lost.
 
-    while not isinstance(runner, SplitRunner):
-        assert runner.inner is not None, "a session with endpoints runs a split model"
-        runner = runner.inner
-    return runner.figures()
+    Raises:
+        InputError: it needs requests, and there are none.
+    """
+    if codec == "none":
+        return []
+    samples = samples_of(offload, variant, name, load, wrap)
+    if not samples and codec != "fp16":
+        raise InputError(
+            f"{name}: codec {codec} takes its ranges from requests, and there are none: give some with data=[feeds, …]"
+            " (--data), load a bundle with golden requests, or take codec fp16"
+        )
+    return samples
 
 
 def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str, kept: Sequence[KeptCut] = ()) -> Cut:
     """The cut that is wanted; `kept` are those that the bundle lists, so that they need not be found anew."""
-    from edge_sdk.graph.cuts import cut_at, cuts_of
+    from edge_sdk.graph.cuts import cut_at, cuts_of, input_cut
     from edge_sdk.graph.cuts_pareto import pareto_cuts
 
     if wanted is None:
@@ -142,4 +156,5 @@ def _cut(graph: Graph, wanted: str | tuple[str, ...] | None, name: str, kept: Se
         if known is None and found is None:
             raise ModelError(f"{name}: no cut {wanted!r} is listed; see: edge-sdk split {name} --list")
         return found or cut_at(graph, known or (), nearest=False, where=name)
-    return cut_at(graph, (wanted,) if isinstance(wanted, str) else wanted, where=name)
+    names = (wanted,) if isinstance(wanted, str) else wanted
+    return input_cut(graph) if set(names) == set(graph.inputs) else cut_at(graph, names, where=name)

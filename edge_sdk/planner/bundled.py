@@ -41,6 +41,7 @@ def _variant(source: bundle.Bundle, entry: bundle.Variant, asked_for: bool) -> V
         accuracy_of=accuracy_of,
         barred=barred,
         cuts=tuple(cut for cut in source.manifest.cuts if cut.variant == entry.name),
+        cascades=tuple(cascade for cascade in source.manifest.cascades if cascade.big == entry.name),
         wrap=functools.partial(_mapped, source=source, entry=entry),
         golden=functools.partial(_golden, source, entry.name),
     )

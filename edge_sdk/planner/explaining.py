@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_sdk.planner.explaining_remote import explain_remote, local_of
 from edge_sdk.planner.plans import Candidate, Figures, Plan
 from edge_sdk.planner.reasons import what
 
@@ -14,6 +15,12 @@ TIE = 1.03
 
 def explain(plan: Plan) -> tuple[str, ...]:
     """Lines for a person. Made from the plan alone, so that a kept or sent one can be explained too."""
+    if plan.links:
+        return (f"{plan.reason}.", *explain_remote(plan), *_explain_local(local_of(plan)))
+    return _explain_local(plan)
+
+
+def _explain_local(plan: Plan) -> tuple[str, ...]:
     several = len({candidate.variant for candidate in plan.candidates}) > 1
     chosen = _chosen(plan)
     lines = [_verdict(plan, chosen, several)]

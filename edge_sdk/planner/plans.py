@@ -6,7 +6,7 @@ import msgspec
 
 from edge_sdk.device.sysroot import cpu_list_text
 
-__all__ = ["SCHEMA", "Candidate", "Figures", "Placement", "Plan", "Remote"]
+__all__ = ["SCHEMA", "Candidate", "Escalation", "Figures", "LinkFigures", "Placement", "Plan", "Remote"]
 
 SCHEMA = 1
 
@@ -90,6 +90,46 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.up_bytes:,} bytes{coded}{where}"
 
 
+class Escalation(msgspec.Struct, frozen=True, kw_only=True):
+    """The two parts of a cascade, and how often the big one is asked.
+
+    Attributes:
+        small, big: names of variants; equal where an early exit of it is the small one.
+        score, threshold: an answer of the small one with this score or more stands.
+        share: of requests that go to the big one, as held-out data showed.
+        small_ms, big_ms: what a request to each takes.
+        big_kind: how the big one runs: "local", "split" or "offload".
+    """
+
+    small: str
+    big: str
+    score: str
+    threshold: float
+    share: float
+    small_ms: float
+    big_ms: float
+    big_kind: str
+
+
+class LinkFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The link to an endpoint that a plan was made for.
+
+    Attributes:
+        endpoint: its name; "" for one that was only described.
+        up_mbps, down_mbps: megabits a second from and to the device; None where nothing tells.
+        rtt_ms: round trip.
+        loss_share: of packets, from 0 to 1.
+        stated: whether somebody said so, instead of measuring it.
+    """
+
+    endpoint: str
+    up_mbps: float | None
+    down_mbps: float | None
+    rtt_ms: float
+    loss_share: float = 0.0
+    stated: bool = False
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One way to run, with its figures.
 
@@ -107,6 +147,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         relative: what it costs (latency or energy) over what the chosen candidate costs, as measured in pairs; the
             quotient of two `measured` figures holds the machine's drift between them too.
         remote: what is at an endpoint; None for "local".
+        cascade: its parts; None for other kinds.
         reason: one line: how it fared.
     """
 
@@ -122,6 +163,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     measured: Figures | None = None
     relative: float | None = None
     remote: Remote | None = None
+    cascade: Escalation | None = None
     reason: str = ""
 
     @property
@@ -136,6 +178,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """One phrase: "onnxruntime, 2 threads on all CPUs"."""
+        if self.cascade is not None:
+            parts = self.cascade
+            return f"cascade: {parts.small}, and {parts.big} ({parts.big_kind}) for {parts.share:.0%} of requests"
         if self.remote is not None:
             at = "the whole model elsewhere" if self.kind == "offload" else f"cut {self.remote.cut}"
             return f"{self.kind}: {at}, {self.remote.describe()}"
@@ -155,6 +200,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         confidence: how likely, from 0 to 1, the chosen candidate is no slower than any other that was measured; None
             where nothing was measured.
         remote: what is at an endpoint; None where all of it runs here.
+        links: those that it was made for.
+        cascade: its parts; None for other kinds.
         reason: one line that a person can read.
         cached: whether an earlier plan for the same model, device and engines was used.
         planning_ms: how long choosing took.
@@ -176,7 +223,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     predicted: Figures | None = None
     measured: Figures | None = None
     remote: Remote | None = None
+    links: tuple[LinkFigures, ...] = ()
+    cascade: Escalation | None = None
     reason: str
     candidates: tuple[Candidate, ...] = ()
     cached: bool = False
     planning_ms: float = 0.0
+
+    @property
+    def figures(self) -> Figures | None:
+        """The measured figures, or the predicted ones where there are no others."""
+        return self.measured or self.predicted

@@ -13,7 +13,7 @@ from edge_sdk.errors import EdgeError
 from edge_sdk.formats import ModelFile
 
 if TYPE_CHECKING:
-    from edge_sdk.bundle import Cut
+    from edge_sdk.bundle import Cascade, Cut
     from edge_sdk.graph import Graph
 
 __all__ = ["Golden", "Variant", "variant_of_file"]
@@ -47,6 +47,7 @@ class Variant:
         accuracy_of: one line: metric, data, engine and ISA of `accuracy`.
         barred: why the bundle itself advises against it; "" where it does not.
         cuts: where it may be divided, as the bundle keeps it; empty where nobody listed that.
+        cascades: those of the bundle that it is the big one of, best first.
     """
 
     def __init__(
@@ -60,12 +61,13 @@ class Variant:
         accuracy_of: str = "",
         barred: str = "",
         cuts: tuple[Cut, ...] = (),
+        cascades: tuple[Cascade, ...] = (),
         wrap: Callable[[Runner], Runner] = lambda runner: runner,
         golden: Callable[[], Iterable[Golden]] = tuple,
     ) -> None:
         self.name, self.format, self.digest = name, model_format, digest
         self.accuracy, self.accuracy_of, self.barred = accuracy, accuracy_of, barred
-        self.cuts = cuts
+        self.cuts, self.cascades = cuts, cascades
         self.wrap, self.golden = wrap, golden
         self._open_file = open_file
         self._file: ModelFile | None = None

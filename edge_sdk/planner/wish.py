@@ -12,7 +12,7 @@ from edge_sdk.planner.candidates import POWER_MODES
 
 __all__ = ["OBJECTIVES", "Wish"]
 
-OBJECTIVES = ("latency", "energy")
+OBJECTIVES = ("latency", "energy", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Wish:
     """What the caller asked for.
 
     Attributes:
-        objective: what to minimise: "latency", or "energy" for one request.
+        objective: what to minimise: "latency"; "energy" of one request; or "bytes" that travel (among equals, as
+            all ways are that stay on the device, latency).
         max_latency_ms: what one request may take. Where no candidate keeps it, the fastest is chosen and says so.
         power_mode: "performance", "balanced" or "efficiency" (little cores where there are any).
         budget_s: how long measuring may take; 0: from the cache, or by prediction, unmeasured.

@@ -111,7 +111,7 @@ def test_a_session_takes_the_cut_from_the_bundle(made: Path, monkeypatch: pytest
         default=min(kept, key=lambda c: c.wire_bytes or 0),
     )  # fmt: skip
     for cut in (None, best.id):
-        with edge_sdk.load(made, endpoints=["http://127.0.0.1:9"], cut=cut, **options) as session:  # type: ignore[arg-type]
+        with edge_sdk.load(made, endpoints=["http://127.0.0.1:9"], cut=cut, codec="none", **options) as session:  # type: ignore[arg-type]
             np.testing.assert_allclose(session.run(x)["y"], expected, rtol=1e-5)
             assert f"cut at {', '.join(best.tensors)}" in session.plan.reason
 
@@ -123,4 +123,6 @@ def test_a_set_that_is_not_of_the_file_is_told(made: Path, tmp_path: Path) -> No
         )
         bundle.update(copied, cuts=[wrong]).close()
     with pytest.raises(ModelError, match="nothing"):
-        edge_sdk.load(tmp_path / "net.edge", variant="fp32", plan_budget_s=0.0, endpoints=["http://127.0.0.1:9"])
+        edge_sdk.load(
+            tmp_path / "net.edge", variant="fp32", plan_budget_s=0.0, endpoints=["http://127.0.0.1:9"], codec="none"
+        )

@@ -272,7 +272,7 @@ def test_whatever_befalls_link_and_endpoint_no_request_is_lost_and_the_bundle_ar
 
     def ask() -> int:
         asked = 0
-        with edge_sdk.load(whole, plan_budget_s=0, endpoints=[proxy.url]) as session:
+        with edge_sdk.load(whole, plan_budget_s=0, endpoints=[proxy.url], codec="none") as session:
             while asked < 2000 or not done.is_set():
                 np.testing.assert_allclose(next(iter(session.run(X).values())), expected, rtol=1e-5)
                 asked += 1
@@ -317,7 +317,7 @@ def asking(server: Server, whole: Path, count: int, done: threading.Event) -> in
         expected = next(iter(session.run(X).values()))
     asked = 0
     client = HttpEndpoint(server.url)
-    with edge_sdk.load(whole, plan_budget_s=0, endpoints=[server.url], endpoint_model="split") as session:
+    with edge_sdk.load(whole, plan_budget_s=0, endpoints=[server.url], codec="none", endpoint_model="split") as session:
         while asked < count or not done.is_set():
             np.testing.assert_allclose(next(iter(session.run(X).values())), expected, rtol=1e-5)
             there = client.infer("split", {"x": X}).outputs

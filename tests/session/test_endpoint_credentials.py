@@ -46,7 +46,9 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     tls = ("--tls-cert", "server.pem", "--tls-key", "server.key", "--client-ca", "ca.pem", "--token-file", "token")
     arguments = [word if word.startswith("--") else str(folder / word) for word in tls]
     endpoint = start_endpoint(repository, tmp_path_factory.mktemp("cache"), *arguments)
-    with edge_sdk.load(folder / "mlp.onnx", plan_budget_s=0, endpoints=[address(endpoint, folder)]) as session:
+    with edge_sdk.load(
+        folder / "mlp.onnx", plan_budget_s=0, endpoints=[address(endpoint, folder)], codec="none"
+    ) as session:
         while not (figures := session.split_figures()) or not figures.remote:  # until the tail is made
             session.run(X)
     yield endpoint
@@ -62,7 +64,7 @@ def address(server: Endpoint, folder: Path, token: str | None = SECRET, name: st
 
 def remote_of(place: str | EndpointAddress, folder: Path, until: int = 1) -> tuple[int, str, str]:
     """Asks until `until` requests were answered there, 20 times at most: how many were, the failure, the reason."""
-    with edge_sdk.load(folder / "mlp.onnx", plan_budget_s=0, endpoints=[place]) as session:
+    with edge_sdk.load(folder / "mlp.onnx", plan_budget_s=0, endpoints=[place], codec="none") as session:
         for _ in range(20):
             session.run(X)
             figures = session.split_figures()
@@ -106,7 +108,9 @@ def test_without_the_authority_the_endpoint_is_not_spoken_to(server: Endpoint, f
 def run(server: Endpoint, folder: Path, *flags: str) -> int:
     paths = [flag if flag.startswith("--") else str(folder / flag) for flag in flags]
     model, x = str(folder / "mlp.onnx"), [str(folder / "x.npy")] * 6
-    return main(["run", model, "--plan-budget", "0", "--endpoint", server.url, *paths, "--input", *x])
+    return main(
+        ["run", model, "--plan-budget", "0", "--codec", "none", "--endpoint", server.url, *paths, "--input", *x]
+    )
 
 
 TLS = ("--ca", "ca.pem", "--client-cert", "device.pem", "--client-key", "device.key")

@@ -52,7 +52,7 @@ def whole(model: Path) -> np.ndarray:
 def test_the_tail_runs_there_and_here_once_the_endpoint_is_killed(server: Endpoint, model: Path) -> None:
     expected = whole(model)
 
-    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url], codec="none") as session:
         there = []
         while (answered := session.split_figures()) is None or not answered.remote:  # until the tail is made
             there.append(next(iter(session.run(X).values())))
@@ -69,14 +69,14 @@ def test_the_tail_runs_there_and_here_once_the_endpoint_is_killed(server: Endpoi
 
 
 def test_the_endpoint_makes_the_tail_before_the_first_request(server: Endpoint, model: Path) -> None:
-    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url], codec="none") as session:
         assert server.wait_for("tail made")
         figures = session.split_figures()
     assert figures is not None and figures.requests == 0
 
 
 def test_the_plan_says_where_it_is_cut_and_what_travels(server: Endpoint, model: Path) -> None:
-    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url], codec="none") as session:
         assert session.plan.kind == "split"
         assert server.url in session.plan.reason
         assert "bytes travel" in session.plan.reason
@@ -84,7 +84,7 @@ def test_the_plan_says_where_it_is_cut_and_what_travels(server: Endpoint, model:
 
 
 def test_an_endpoint_that_is_not_there_costs_no_request(model: Path) -> None:
-    with edge_sdk.load(model, plan_budget_s=0, endpoints=["http://127.0.0.1:9"]) as session:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=["http://127.0.0.1:9"], codec="none") as session:
         found = next(iter(session.run(X).values()))
 
     np.testing.assert_allclose(found, whole(model), rtol=1e-5)
@@ -99,7 +99,9 @@ def test_head_and_local_tail_run_on_the_engine_that_was_asked_for(model: Path) -
             loaded.append(model.name)
             return super().load(model, options)
 
-    with edge_sdk.load(model, engine=Watched(), plan_budget_s=0, endpoints=["http://127.0.0.1:9"]) as session:
+    with edge_sdk.load(
+        model, engine=Watched(), plan_budget_s=0, endpoints=["http://127.0.0.1:9"], codec="none"
+    ) as session:
         session.run(X)
 
     assert {"mlp.onnx (head)", "mlp.onnx (tail)"} <= set(loaded)
@@ -110,7 +112,7 @@ def test_frames_of_a_stream_keep_their_order(server: Endpoint, model: Path) -> N
 
     with edge_sdk.load(model, plan_budget_s=0) as session:
         expected = [next(iter(session.run(frame).values())) for frame in frames]
-    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url]) as session:
+    with edge_sdk.load(model, plan_budget_s=0, endpoints=[server.url], codec="none") as session:
         found = [next(iter(answer.values())) for answer in session.stream(frames, ahead=3)]
 
     for one, other in zip(found, expected, strict=True):
@@ -146,7 +148,7 @@ def test_on_a_stream_the_head_of_the_next_frame_runs_while_one_is_away(model: Pa
     frames = [X * scale for scale in range(1, 6)]
     with edge_sdk.load(model, plan_budget_s=0) as session:
         expected = [session.run(frame)["y"] for frame in frames]
-    with edge_sdk.load(model, engine=Watched(), plan_budget_s=0, endpoints=[Waiting({})]) as session:
+    with edge_sdk.load(model, engine=Watched(), plan_budget_s=0, endpoints=[Waiting({})], codec="none") as session:
         found = [answer["y"] for answer in session.stream(frames)]
         assert overlapped.is_set()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -167,7 +169,7 @@ def test_arguments_that_do_not_go_together_are_refused(model: Path, given: dict[
         edge_sdk.load(model, plan_budget_s=0, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("cut", ["no such tensor", "0123456789ab", ["x"]])
+@pytest.mark.parametrize("cut", ["no such tensor", "0123456789ab", ["x", "h2"]])
 def test_what_is_no_cut_is_refused_by_name(model: Path, cut: str | list[str]) -> None:
     with pytest.raises(ModelError):
         edge_sdk.load(model, plan_budget_s=0, endpoints=["http://127.0.0.1:9"], cut=cut)
@@ -178,7 +180,9 @@ def test_the_command_tells_who_answered(
 ) -> None:
     np.save(tmp_path / "x.npy", X)
 
-    assert main(["run", str(model), "--input", str(tmp_path / "x.npy"), "--endpoint", server.url]) == 0
+    assert (
+        main(["run", str(model), "--input", str(tmp_path / "x.npy"), "--endpoint", server.url, "--codec", "none"]) == 0
+    )
 
     told = capsys.readouterr().out
     assert "answered by an endpoint" in told

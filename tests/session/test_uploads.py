@@ -48,7 +48,7 @@ def test_requests_run_here_until_the_bundle_is_there_and_then_their_tails_there(
     small_bundle(path, as_zip=as_zip).close()
     with edge_sdk.load(path, plan_budget_s=0) as session:
         expected = answer(session)
-    with edge_sdk.load(path, plan_budget_s=0, endpoints=[server.url], upload=True) as session:
+    with edge_sdk.load(path, plan_budget_s=0, endpoints=[server.url], codec="none", upload=True) as session:
         while not any(e["event"] == "tail made" and e["model"].startswith(name) for e in server.events):
             np.testing.assert_allclose(answer(session), expected, rtol=1e-5)
         assert any(f"uploaded: {name!r}" in event for event in session.report().events)
@@ -61,7 +61,9 @@ def test_where_it_is_refused_everything_runs_here(tmp_path: Path, server: Endpoi
     assert main(["upload", str(tmp_path / "first" / "taken.edge"), "--endpoint", server.url]) == 0
     with edge_sdk.load(tmp_path / "taken.edge", plan_budget_s=0) as session:
         expected = answer(session)
-    with edge_sdk.load(tmp_path / "taken.edge", plan_budget_s=0, endpoints=[server.url], upload=True) as session:
+    with edge_sdk.load(
+        tmp_path / "taken.edge", plan_budget_s=0, endpoints=[server.url], codec="none", upload=True
+    ) as session:
         while not session.report().events:
             np.testing.assert_allclose(answer(session), expected, rtol=1e-5)
         assert "other content" in session.report().events[0]

@@ -1,0 +1,159 @@
+"""A model with endpoints and nothing pinned: the planner chooses among staying, splitting and offloading, and follows.
+
+local plan ── measured on this device
+endpoints ─── link probed, speed told
+ways ──────── all cuts × codecs, predicted ─▶ those that are ever best ─▶ the best now are made, timed, and planned
+session ───── AdaptiveRunner ◀── LinkGuide: plans anew after each answer; a way is prepared before it is switched to
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge_sdk.engines.base import Engine, LoadOptions, Runner
+from edge_sdk.errors import EdgeError
+from edge_sdk.offload.adaptive import AdaptiveRunner
+from edge_sdk.offloading.guide import LOCAL, LinkGuide, key_of
+from edge_sdk.offloading.places import Places
+from edge_sdk.offloading.preparing import Prepared, Preparing
+from edge_sdk.offloading.table import WaysTable
+from edge_sdk.planner.following import Switch
+from edge_sdk.planner.plans import Plan
+from edge_sdk.planner.rates import rates_for
+from edge_sdk.planner.remote import RemoteWay, parts_ms
+
+if TYPE_CHECKING:
+    from edge_sdk.device.facts import Device
+    from edge_sdk.offloading.asked import Offload
+    from edge_sdk.planner import Choice, Wish
+
+__all__ = ["Automatic"]
+
+_log = logging.getLogger(__name__)
+
+MOST_TRIED = 4
+CLOSE = 1.5
+"""A way that is predicted to cost more than this times the best is not made at once."""
+TELLING_HEAD_MS = 0.5
+"""Shorter heads say nothing of how fast the device is now."""
+LOOK_S, LEARN_S = 3.0, 10.0
+
+
+class Automatic:
+    """Plans one model with endpoints, and opens what the plan names.
+
+    Args:
+        offload: what `load` was asked for.
+        name: of the model.
+        choice: how it runs on this device alone.
+        whole: runs that, loaded; closed with the runner that `open` gives.
+        device: this machine.
+        wish: what to minimise and hold.
+        engine, options: that heads and local tails are loaded by and with.
+        wrap: puts around a runner of the variant's file what a session has around it.
+        samples: requests as the chosen variant's file takes them.
+        events: of the session, told of each switch.
+    """
+
+    def __init__(
+        self,
+        offload: Offload,
+        name: str,
+        choice: Choice,
+        whole: Runner,
+        device: Device,
+        wish: Wish,
+        engine: Engine,
+        options: LoadOptions,
+        wrap: Callable[[Runner], Runner],
+        samples: Sequence[Mapping[str, Any]],
+        events: list[str],
+    ) -> None:
+        self._offload, self._name, self._whole, self._events = offload, name, whole, events
+        figures = choice.plan.figures
+        local_ms = figures.latency_ms if figures is not None else _timed_ms(whole)
+        self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates_for(device))
+        self._preparing = Preparing(offload, name, choice.variant, engine, options, wrap, samples)
+        self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
+        self._runners: dict[str, Runner] = {}
+        self._made: dict[str, Prepared] = {}
+
+    def open(self) -> tuple[Runner, Plan]:
+        """The runner of the session, and its plan. Where no endpoint answers all of it runs here until one does, also
+        where the caller would rather have it elsewhere."""
+        began_s, table = time.perf_counter(), self._table
+        self._places.look(LOOK_S)
+        few = table.ever_best(self._places.now())
+        self._try_best(few)
+        first = table.best(self._places.now(), self._runners)
+        local_ms = table.local_ms if "local" in table.kinds else None
+        ways = [table.ways[key] for key in few]
+        guide = LinkGuide(
+            ways, first, local_ms, self._places.now, table.pricing, self._slowdown, self._load, self._tell
+        )
+        runner = AdaptiveRunner(first, {LOCAL: self._whole, **self._runners}, frozenset({LOCAL}), guide)
+        if self._offload.endpoints:
+            guide.watch(runner, self._places.refresh)
+        plan = table.planned(first, self._places.now(), self._places.failures)
+        spent_ms = (time.perf_counter() - began_s) * 1e3
+        return runner, msgspec.structs.replace(plan, planning_ms=round(plan.planning_ms + spent_ms, 3))
+
+    def _try_best(self, keys: set[str]) -> None:
+        """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""
+        open_keys = set(keys)
+        for _ in range(MOST_TRIED):
+            places = self._places.now()
+            costs = self._table.costs(open_keys, places)
+            if not costs:
+                return
+            best = min(costs, key=lambda key: costs[key])
+            known = self._table.costs(self._runners, places).values()
+            if costs[best] > min([self._table.local_cost(), *known]) * CLOSE:
+                return
+            open_keys.discard(best)
+            try:
+                self._runners[best], self._table.ways[best] = self._load(self._table.ways[best])
+            except EdgeError as error:
+                _log.info("%s: %s: %s", self._name, best, error)
+
+    def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
+        expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))
+        made = self._preparing(way, expected_ms if expected_ms < float("inf") else 0.0)
+        self._places.learn(made.way, made.tail, LEARN_S)
+        self._made[key_of(way)] = made
+        return made.runner, made.way
+
+    def _slowdown(self, key: str) -> float:
+        """How much longer the heads of a way take now than when they were timed."""
+        made = self._made.get(key)
+        now_ms = None if made is None else made.split.head_times.percentile_ms(0.5)
+        if made is None or now_ms is None or made.way.head_ms < TELLING_HEAD_MS:
+            return 1.0
+        return now_ms / made.way.head_ms
+
+    def _tell(self, key: str, switch: Switch[str] | None) -> None:
+        told = "" if switch is None else f": {switch.cost:.3g} instead of {switch.instead_of:.3g}"
+        links = "; ".join(
+            f"{place.endpoint} {place.link.up_mbps or 0:.3g} Mbit/s, {place.link.rtt_ms:.3g} ms"
+            for place in self._places.now()
+        )
+        self._events.append(f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
+
+
+def _timed_ms(whole: Runner) -> float:
+    """What a request takes here, where the plan was made without measuring."""
+    from edge_sdk.engines.samples import made_up_feeds
+
+    feeds = made_up_feeds(whole.inputs, whole.optional_inputs)
+    times_ms = []
+    for _ in range(4):
+        began_s = time.perf_counter()
+        whole.run(feeds)
+        times_ms.append((time.perf_counter() - began_s) * 1e3)
+    return min(times_ms[1:])

@@ -1,0 +1,165 @@
+"""What each way of a session costs now, from its links, its endpoints and its own answers: the guide of its runner."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edge_sdk.engines.base import Runner
+from edge_sdk.offload.adaptive import AdaptiveRunner
+from edge_sdk.offloading.watching import Watching
+from edge_sdk.planner.following import Follower, Switch
+from edge_sdk.planner.radio import Radio
+from edge_sdk.planner.remote import RemotePlace, RemoteWay, cost_of, parts_ms, way_energy_mj
+
+__all__ = ["LOCAL", "LinkGuide", "Pricing", "key_of"]
+
+_log = logging.getLogger(__name__)
+
+LOCAL = "local"
+FADE = 0.2
+"""Weight of the latest request in what is remembered of a way."""
+FARTHEST_OFF = 3.0
+"""A prediction is corrected by no more than this: beyond it, it is the link that is not known yet."""
+
+
+def key_of(way: RemoteWay) -> str:
+    """A way as a guide names it."""
+    return "/".join(way.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """What to minimise, and what figures besides latency come from.
+
+    Attributes:
+        objective: "latency", "energy" or "bytes".
+        max_latency_ms: what a request may take; None for any.
+        watts: what the device draws while it computes; None where unknown.
+        radio: that the link goes over.
+    """
+
+    objective: str
+    max_latency_ms: float | None
+    watts: float | None
+    radio: Radio
+
+    def local(self, latency_ms: float) -> float:
+        """Cost of a request that stays here."""
+        energy_mj = None if self.watts is None else self.watts * latency_ms
+        return cost_of(self.objective, latency_ms, energy_mj, 0.0, self.max_latency_ms)
+
+    def remote(self, way: RemoteWay, place: RemotePlace, latency_ms: float) -> float:
+        """Cost of a request that goes a way to a place, and is expected to take `latency_ms`."""
+        energy_mj = None if self.watts is None else way_energy_mj(way, place, self.watts, self.radio)
+        size_bytes = way.up_bytes + way.down_bytes
+        return cost_of(self.objective, latency_ms, energy_mj, size_bytes, self.max_latency_ms)
+
+
+class LinkGuide:
+    """Follows links and endpoints for one session; see `edge_sdk.offload.adaptive.Guide`.
+
+    Args:
+        ways: those that are ever best, and whichever are prepared.
+        first: key of the way that is gone at first.
+        local_ms: what a request takes that stays here, as planned; None where none may.
+        places: the endpoints that may be asked, as they are now.
+        pricing: what counts.
+        slowdown: how much slower the device is now than when a way was measured, as its heads show: 1.0 for no slower.
+        load: prepares a way: its runner, and the way as it was measured.
+        tell: hears of each switch: key, cost and what it was instead of.
+    """
+
+    def __init__(
+        self,
+        ways: Sequence[RemoteWay],
+        first: str,
+        local_ms: float | None,
+        places: Callable[[], Sequence[RemotePlace]],
+        pricing: Pricing,
+        slowdown: Callable[[str], float],
+        load: Callable[[RemoteWay], tuple[Runner, RemoteWay]],
+        tell: Callable[[str, Switch[str] | None], None],
+    ) -> None:
+        self._ways = {key_of(way): way for way in ways}
+        self._local_ms, self._places, self._pricing, self._slowdown = local_ms, places, pricing, slowdown
+        self._load, self._tell = load, tell
+        self._follower: Follower[str] = Follower(first)
+        self._lock = threading.Lock()
+        self._off: dict[str, float] = {}
+        self._seen: Sequence[RemotePlace] = ()
+        self._due: Switch[str] | None = None
+        self._watching: Watching | None = None
+
+    @property
+    def ways(self) -> Mapping[str, RemoteWay]:
+        """By key, as measured where they were."""
+        return self._ways.copy()
+
+    def costs(self) -> dict[str, float]:
+        """Of every way that can be gone now."""
+        found: dict[str, float] = {}
+        off = self._off.copy()
+        if self._local_ms is not None:
+            # While requests go elsewhere nothing shows what staying would take now, but for what their heads do.
+            slower = off.get(LOCAL, 1.0) if self._follower.current == LOCAL else self._slowdown(self._follower.current)
+            found[LOCAL] = self._pricing.local(self._local_ms * slower)
+        self._seen = self._places()
+        for place in self._seen:
+            for key, way in self._ways.copy().items():
+                cost = self._pricing.remote(way, place, sum(parts_ms(way, place)) * off.get(key, 1.0))
+                if math.isfinite(cost) and cost < found.get(key, math.inf):
+                    found[key] = cost
+        return found
+
+    def _predicted_ms(self, key: str) -> float:
+        """Latency of a way, not corrected by what it took so far."""
+        if key == LOCAL:
+            return self._local_ms or 0.0
+        way = self._ways[key]
+        return min((sum(parts_ms(way, place)) for place in self._seen), default=math.inf)
+
+    def took(self, key: str, latency_ms: float) -> None:
+        """See `Guide.took`."""
+        predicted_ms = self._predicted_ms(key)
+        if not 0 < predicted_ms < math.inf:
+            return
+        ratio = min(max(latency_ms / predicted_ms, 1 / FARTHEST_OFF), FARTHEST_OFF)
+        with self._lock:
+            self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE
+
+    def watch(self, runner: AdaptiveRunner, refresh: Callable[[], None]) -> None:
+        """Has the links looked after, and the choice with them, while no request does; until `close`."""
+
+        def look() -> None:
+            refresh()
+            runner.judge()
+
+        self._watching = Watching(look)
+        self._watching.start()
+
+    def close(self) -> None:
+        """See `Guide.close`."""
+        if self._watching is not None:
+            self._watching.stop()
+
+    def next_way(self, able: Callable[[str], bool]) -> str | None:
+        """See `Guide.next_way`."""
+        with self._lock:
+            costs = {key: cost for key, cost in self.costs().items() if able(key) or key == self._follower.current}
+            self._due = self._follower.judge(costs)
+            return None if self._due is None else self._due.key
+
+    def prepare(self, key: str) -> Runner:
+        """See `Guide.prepare`."""
+        runner, measured = self._load(self._ways[key])
+        self._ways[key] = measured
+        return runner
+
+    def switched(self, key: str) -> None:
+        """See `Guide.switched`."""
+        self._follower.switched(key)
+        self._tell(key, self._due)

@@ -1,0 +1,125 @@
+"""The endpoints of a session as they are now: links from their traffic, speeds as they tell them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from edge_sdk.errors import EdgeError
+from edge_sdk.offloading.probing import probe_afresh, probe_idle
+from edge_sdk.planner.remote import RemotePlace, RemoteWay
+from edge_sdk.wire.deadline import Deadline
+from edge_sdk.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from edge_sdk.offloading.asked import Offload
+
+__all__ = ["Places"]
+
+_log = logging.getLogger(__name__)
+
+IDLE_S, LONGEST_PAUSE_S = 2.0, 30.0
+"""A link that was not used for so long is probed; while nothing uses it, less and less often."""
+PROBE_S = 2.0
+
+
+class Places:
+    """What is known of several endpoints. Any number of threads may ask.
+
+    Args:
+        offload: endpoints, and a link that is stated instead of theirs.
+        whole: name of the whole model there.
+        variant: whose work is the whole model's: until a tail is known, it is taken to do its part of it.
+        local_ms: what the whole takes on this device.
+
+    Attributes:
+        failures: by name of an endpoint why it could not be asked last time.
+    """
+
+    def __init__(self, offload: Offload, whole: str, variant: str, local_ms: float) -> None:
+        self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
+        self._assumed_ms = local_ms / offload.speed
+        self._tails: dict[str, tuple[str, str, str]] = {}
+        self._pause_s = {endpoint.name: IDLE_S for endpoint in offload.endpoints}
+        self.failures: dict[str, str] = {}
+
+    def look(self, timeout_s: float) -> None:
+        """Has each endpoint's link probed where nothing is known of it, and asks how fast the whole model runs there.
+
+        What cannot be reached in time is no place until it can; `failures` says why.
+        """
+
+        def ask(endpoint: Endpoint) -> None:
+            deadline = Deadline.after(timeout_s * 1e3)
+            if self._stated is None and endpoint.link.estimate() is None:
+                probe_afresh(endpoint, deadline)
+            self._hear(endpoint, self._whole, deadline)
+
+        self._each(ask)
+
+    def refresh(self) -> None:
+        """Probes links that no request has used for a while, more and more seldom, and asks endpoints whose speed is
+        not known."""
+        if self._stated is not None:
+            return
+
+        def ask(endpoint: Endpoint) -> None:
+            deadline = Deadline.after(PROBE_S * 1e3)
+            if endpoint.link.estimate() is None:
+                probe_afresh(endpoint, deadline)
+            elif endpoint.link.idle_s() >= self._pause_s[endpoint.name]:
+                self._pause_s[endpoint.name] = min(self._pause_s[endpoint.name] * 1.5, LONGEST_PAUSE_S)
+                probe_idle(endpoint, deadline)
+            elif endpoint.link.idle_s() < IDLE_S:
+                self._pause_s[endpoint.name] = IDLE_S
+            for model in (self._whole, *self._tails):
+                if endpoint.load.estimate(model) is None:
+                    self._hear(endpoint, model, deadline)
+
+        self._each(ask)
+
+    def learn(self, way: RemoteWay, tail: str, timeout_s: float) -> None:
+        """Has the endpoints make a way's tail, where they do that on demand, and asks how fast it runs there."""
+        self._each(lambda endpoint: self._hear(endpoint, tail, Deadline.after(timeout_s * 1e3)))
+        self._tails[tail] = way.tail_key
+
+    def now(self) -> list[RemotePlace]:
+        """Those that may be asked and whose link is known."""
+        found = []
+        if not self._endpoints and self._stated is not None:
+            return [RemotePlace("", self._stated, 0.0, {self._variant: self._assumed_ms})]
+        for endpoint in self._endpoints:
+            link = self._stated or endpoint.link.estimate()
+            if link is None or not endpoint.breaker.admits():
+                continue
+            whole = endpoint.load.estimate(self._whole)
+            tails = {key: endpoint.load.estimate(tail) for tail, key in self._tails.copy().items()}
+            known = [one for one in (*tails.values(), whole) if one is not None]
+            found.append(
+                RemotePlace(
+                    endpoint.name,
+                    link,
+                    min((one.queue_ms for one in known), default=0.0),
+                    {} if whole is None else {self._variant: whole.compute_ms},
+                    {key: one.compute_ms for key, one in tails.items() if one is not None},
+                )
+            )
+        return found
+
+    def _hear(self, endpoint: Endpoint, model: str, deadline: Deadline) -> None:
+        endpoint.load.told(model, endpoint.metadata(model, deadline=deadline).parameters)
+
+    def _each(self, ask: Callable[[Endpoint], None]) -> None:
+        def tried(endpoint: Endpoint) -> None:
+            try:
+                ask(endpoint)
+            except EdgeError as error:
+                _log.info("%s: %s", endpoint.name, error)
+                self.failures[endpoint.name] = str(error)
+            else:
+                self.failures.pop(endpoint.name, None)
+
+        with ThreadPoolExecutor(max(len(self._endpoints), 1), "edge-sdk-look") as pool:
+            list(pool.map(tried, self._endpoints))

@@ -1,0 +1,143 @@
+"""All ways of one model over a link beside its local plan: what each costs, the rows they make, and which is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from edge_sdk.offloading.guide import LOCAL, Pricing, key_of
+from edge_sdk.planner.plans import Candidate, Plan
+from edge_sdk.planner.radio import radio_named
+from edge_sdk.planner.rates import Rates
+from edge_sdk.planner.remote import Bounds, RemotePlace, barred_remote, ever_best, parts_ms
+from edge_sdk.planner.remote_table import remote_candidate, with_remote
+from edge_sdk.planner.remote_ways import LocalRun, remote_ways
+
+if TYPE_CHECKING:
+    from edge_sdk.offloading.asked import Offload
+    from edge_sdk.planner import Variant, Wish
+
+__all__ = ["WaysTable"]
+
+
+class WaysTable:
+    """The one table of a model: its local plan, and every cut, codec and coding over the link.
+
+    Args:
+        offload: what may be done with endpoints.
+        wish: what to minimise and hold.
+        variant: that the local plan names.
+        plan: of what runs on this device alone.
+        local_ms: what a request takes that way.
+        rates: of the device; None where nothing is known of it.
+
+    Attributes:
+        pricing: what counts.
+        ways: those that may be chosen, by key; whoever measures one puts it here.
+        local_ms: as given.
+    """
+
+    def __init__(
+        self, offload: Offload, wish: Wish, variant: Variant, plan: Plan, local_ms: float, rates: Rates | None
+    ) -> None:
+        self.plan, self.local_ms, self.kinds = plan, local_ms, offload.ways
+        figures = plan.figures
+        known = figures is not None and figures.energy_mj is not None and figures.latency_ms > 0
+        self.pricing = Pricing(
+            objective=wish.objective,
+            max_latency_ms=wish.max_latency_ms,
+            watts=figures.energy_mj / figures.latency_ms if known else None,  # type: ignore[union-attr, operator]
+            radio=radio_named(offload.radio),
+        )
+        self._bounds = Bounds(
+            kinds=offload.ways,
+            keep_input_local=offload.keep_input_local,
+            max_bytes=offload.max_bytes,
+            max_leakage=offload.max_leakage,
+            min_accuracy=wish.min_accuracy,
+        )
+        self._all = remote_ways(variant, LocalRun(plan.engine, plan.placement, local_ms), rates)
+        self.ways = {key_of(way): way for way in self._all if not barred_remote(way, self._bounds)}
+
+    def local_cost(self) -> float:
+        """Of staying here; infinite where only other kinds were asked for."""
+        return self.pricing.local(self.local_ms) if "local" in self.kinds else float("inf")
+
+    def ever_best(self, places: Sequence[RemotePlace]) -> set[str]:
+        """Keys of the few ways that are best at some bandwidth."""
+        return {key_of(way) for way in ever_best(self.ways.values(), places)}
+
+    def costs(self, keys: Iterable[str], places: Sequence[RemotePlace]) -> dict[str, float]:
+        """Of those that can be gone, at the best place for each."""
+        found: dict[str, float] = {}
+        for place in places:
+            for key in keys:
+                way = self.ways[key]
+                cost = self.pricing.remote(way, place, sum(parts_ms(way, place)))
+                if cost < found.get(key, float("inf")):
+                    found[key] = cost
+        return found
+
+    def best(self, places: Sequence[RemotePlace], among: Iterable[str] | None = None) -> str:
+        """Key of the cheapest way, `LOCAL` for staying here.
+
+        Args:
+            places: endpoints as they are now.
+            among: keys of the ways that can be gone; all where None.
+        """
+        costs = {LOCAL: self.local_cost(), **self.costs(self.ways if among is None else among, places)}
+        return min(costs, key=lambda key: costs[key])
+
+    def planned(self, key: str, places: Sequence[RemotePlace], failures: Mapping[str, str]) -> Plan:
+        """The local plan with the rows of all ways, the fastest first, and the choice of `key`."""
+        now = [self.ways.get(key_of(way), way) for way in self._all]
+        rows = [
+            remote_candidate(way, place, self.plan, self._bounds, self.pricing.watts, self.pricing.radio)
+            for way in now
+            for place in places
+        ]
+        rows.sort(key=lambda row: (not row.feasible, row.predicted.latency_ms if row.predicted else float("inf")))
+        if key == LOCAL:
+            return with_remote(self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places)
+        own = (row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key)
+        chosen = min(own, key=lambda row: row.predicted.latency_ms if row.predicted else float("inf"))
+        return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places)
+
+    def _why_local(self, rows: Sequence[Candidate], failures: Mapping[str, str]) -> str:
+        best = next((row for row in rows if row.feasible and row.predicted is not None), None)
+        if best is None or best.predicted is None:
+            why = next(iter(failures.values()), "no way over the link may be gone")
+            return f"stays here: {why}; {self.plan.reason}"
+        return (
+            f"stays here, a split does not pay: {self.local_ms:.3g} ms against {best.predicted.latency_ms:.3g} ms for"
+            f" {best.describe()}; {self.plan.reason}"
+        )
+
+    def _why_remote(self, chosen: Candidate) -> str:
+        assert chosen.remote is not None and chosen.predicted is not None
+        remote = chosen.remote
+        return (
+            f"{chosen.describe()}: {chosen.predicted.latency_ms:.3g} ms predicted ({remote.head_ms:.3g} here,"
+            f" {remote.link_ms:.3g} on the link, {remote.endpoint_ms:.3g} there) against {self.local_ms:.3g} ms here"
+        )
+
+
+def _key_of_row(row: Candidate) -> tuple[str, str, str, str] | None:
+    remote = row.remote
+    return None if remote is None else (row.variant, remote.cut, remote.codec, remote.coding)
+
+
+def _row_of(plan: Plan) -> Candidate:
+    for candidate in plan.candidates:
+        same = candidate.way == (plan.variant, plan.engine, plan.accelerator)
+        if same and candidate.placement == plan.placement:
+            return candidate
+    return Candidate(
+        variant=plan.variant,
+        engine=plan.engine,
+        accelerator=plan.accelerator,
+        placement=plan.placement,
+        accuracy=plan.accuracy,
+        predicted=plan.predicted,
+        measured=plan.measured,
+    )
