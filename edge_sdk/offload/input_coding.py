@@ -19,8 +19,6 @@ import numpy as np
 
 from edge_sdk.errors import EdgeError, InputError, MissingExtra, WireError
 from edge_sdk.tensors import Array
-from edge_sdk.vision.headers import BadHeader, read_header
-from edge_sdk.vision.opencv import load_cv2
 from edge_sdk.wire.datatypes import datatype_of
 from edge_sdk.wire.encoded import Encoded
 from edge_sdk.wire.limits import Limits
@@ -132,6 +130,8 @@ def _layout(shape: tuple[int, ...]) -> _Layout | None:
 def _picture(array: Array, coding: str) -> bytes:
     layout = _layout(array.shape)
     assert layout is not None
+    from edge_sdk.vision.opencv import load_cv2
+
     _, suffix, setting = _KINDS[coding.partition("@")[0]]
     cv2 = load_cv2()
     if layout.channels == 1:
@@ -153,6 +153,10 @@ def _picture(array: Array, coding: str) -> bytes:
 
 
 def _read_picture(encoded: Encoded, where: str) -> Array:
+    # These take a while to import, and most splits send no pictures.
+    from edge_sdk.vision.headers import BadHeader, read_header
+    from edge_sdk.vision.opencv import load_cv2
+
     layout = _layout(encoded.shape)
     assert layout is not None
     kind = _KINDS[encoded.coding.partition("@")[0]][0]

@@ -100,7 +100,7 @@ def test_what_is_no_picture_and_no_sound_does_not_travel_so(dtype: str, shape: t
 def test_a_picture_of_another_size_than_told_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
     large = {coding: encode(np.zeros((1, 4000, 4000, 3), np.uint8), coding) for coding in ("jpeg@80", "webp@80")}
-    monkeypatch.setattr("edge_sdk.offload.input_coding.load_cv2", lambda: pytest.fail("a decoder was asked"))
+    monkeypatch.setattr("edge_sdk.vision.opencv.load_cv2", lambda: pytest.fail("a decoder was asked"))
     for encoded in large.values():
         assert encoded.nbytes < 300_000
         assert status_of(replace(encoded, shape=(1, 32, 32, 3))) == 400
