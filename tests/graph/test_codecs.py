@@ -176,7 +176,7 @@ def test_scales_must_be_as_many_as_channels() -> None:
 
 # --- scales ---
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False, width=32)
 RANGES = st.tuples(FLOATS, FLOATS).map(lambda pair: (min(pair), max(pair)))
 
 
