@@ -11,7 +11,7 @@ from edge_sdk.tensors import Array
 
 __all__ = ["mean_at_most", "share_at_least", "share_at_most"]
 
-_HALVINGS = 60
+_HALVINGS = 36
 
 
 def share_at_most(hits: int, count: int, risk: float) -> float:
@@ -22,12 +22,16 @@ def share_at_most(hits: int, count: int, risk: float) -> float:
     """
     if hits >= count:
         return 1.0
-    return _crossing(lambda share: _at_most(hits, count, share) >= risk)
+    at_most = _at_most(hits, count)
+    return _crossing(lambda share: at_most(share) >= risk)
 
 
 def share_at_least(hits: int, count: int, risk: float) -> float:
     """The mirror of `share_at_most`: the true share lies below with probability `risk` at most."""
-    return 1.0 - share_at_most(count - hits, count, risk)
+    if hits <= 0:
+        return 0.0
+    fewer = _at_most(hits - 1, count)
+    return _crossing(lambda share: fewer(share) >= 1 - risk)
 
 
 def mean_at_most(figures: Array, low: float, high: float, risk: float) -> float:
@@ -54,16 +58,17 @@ def _crossing(holds: Callable[[float], bool]) -> float:
     return high
 
 
-def _at_most(hits: int, count: int, share: float) -> float:
-    """Probability of no more than `hits` in `count`."""
-    if share <= 0 or share >= 1:
-        return 1.0 if share <= 0 or hits >= count else 0.0
+def _at_most(hits: int, count: int) -> Callable[[float], float]:
+    """Probability of no more than `hits`, fewer than `count`, in `count`: by the share."""
     some = np.arange(hits + 1)
-    ways = math.lgamma(count + 1) - _log_factorials(some) - _log_factorials(count - some)
-    logs = ways + some * math.log(share) + (count - some) * math.log1p(-share)
-    most = float(logs.max())
-    return math.exp(min(0.0, most + math.log(float(np.exp(logs - most).sum()))))
+    # The logarithm of how many ways there are, grown from one number of hits to the next.
+    ways = np.concatenate([[0.0], np.cumsum(np.log(count - some[1:] + 1) - np.log(some[1:]))])
 
+    def probability(share: float) -> float:
+        if share <= 0 or share >= 1:
+            return float(share <= 0)
+        logs = ways + some * math.log(share) + (count - some) * math.log1p(-share)
+        most = float(logs.max())
+        return math.exp(min(0.0, most + math.log(float(np.exp(logs - most).sum()))))
 
-def _log_factorials(numbers: Array) -> Array:
-    return np.array([math.lgamma(number + 1) for number in numbers.tolist()])
+    return probability

@@ -13,7 +13,7 @@ import numpy as np
 from edge_sdk.errors import EngineError, InputValueError
 from edge_sdk.tensors import Array, TensorSpec, dequantize
 
-__all__ = ["FORMS", "SCORES", "EarlyExit", "Gate", "confidences", "form_of"]
+__all__ = ["FORMS", "SCORES", "EarlyExit", "Gate", "confidences", "form_of", "rows_of"]
 
 SCORES = ("probability", "margin", "entropy", "energy")
 FORMS = ("logits", "probabilities")
@@ -126,7 +126,7 @@ def confidences(array: Array, score: str, form: str) -> Array:
         InputValueError: no such score or form, or they do not fit each other.
     """
     _check(score, form)
-    rows = _rows(array)
+    rows = rows_of(array)
     if rows.shape[0] == 0:
         return np.zeros(0)
     if rows.shape[1] == 1:
@@ -142,7 +142,7 @@ def form_of(rows: Array) -> str:
 
     Rows of a single class are probabilities where all lie from 0 to 1.
     """
-    rows = _rows(rows)
+    rows = rows_of(rows)
     if not rows.size or not np.isfinite(rows).all() or rows.min() < 0 or rows.max() > 1:
         return "logits"
     if rows.shape[1] == 1:
@@ -161,7 +161,8 @@ def _check(score: str, form: str) -> None:
         raise InputValueError("the energy is a score of logits, and the model gives probabilities; take another score")
 
 
-def _rows(array: Array) -> Array:
+def rows_of(array: Array) -> Array:
+    """Class scores as float64 (rows, classes), from what shape they are in; see `confidences`."""
     real = np.asarray(array, np.float64)
     if real.ndim < 2:
         return real.reshape(1, -1)
