@@ -69,7 +69,10 @@ class TestChoosing:
         assert beyond <= 2
 
     def test_a_looser_bound_sends_fewer_requests_up(self) -> None:
-        shares = [calibrated(answers(), output="y", max_drop=drop).escalated_share for drop in (0.005, 0.02, 0.08)]
+        shares = [
+            calibrated(answers(), output="y", max_drop=drop, scores=("margin",)).escalated_share
+            for drop in (0.005, 0.02, 0.08)
+        ]
         assert shares == sorted(shares, reverse=True)
         assert shares[0] > shares[-1]
 
@@ -110,7 +113,7 @@ class TestChoosing:
 class TestRefusals:
     def test_too_few_samples_say_how_many_it_takes(self) -> None:
         with pytest.raises(
-            CompressionError, match=r"cannot show that a drop is within 0\.01; give 8\d\d samples or more"
+            CompressionError, match=r"cannot show that a drop is within 0\.01; give 6\d\d samples or more"
         ):
             calibrated(answers(200), output="y")
 
@@ -147,8 +150,8 @@ class TestRefusals:
 
 
 class TestHeldOut:
-    def test_about_half_are_and_always_the_same(self) -> None:
+    def test_about_a_third_is_and_always_the_same(self) -> None:
         feeds = [{"x": np.full((2, 2), n, np.float32), "word": np.array(["a"], object)} for n in range(400)]
         first = [is_held_out(one) for one in feeds]
         assert first == [is_held_out(dict(reversed(one.items()))) for one in feeds]
-        assert 150 < sum(first) < 250
+        assert 100 < sum(first) < 170
