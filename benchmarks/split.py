@@ -9,9 +9,9 @@ trips × 3 device speeds × 4 models (`benchmarks/split_models.py`), all of it o
 A cell: the product loads the model at that speed over that link and chooses, as a user's program has it. All ways that
 could be better are then measured, each pinned: every cut of the Pareto set, and the inputs, with every codec and coding
 that keeps the answers. A way is not measured in a cell where it cannot be the best: its bytes alone, with the round
-trip, take longer there than the best measured way; or these with nine tenths of what it took beside them elsewhere, at
-this device speed, do (four fifths of it where only its uncoded form was measured, at full speed). The chosen and the
-best way are measured afresh, in turns, before a regret is told; it is 0 where they are the same way.
+trip, take longer there than the best measured way; or these with what it took beside them in another cell at this
+device speed, less a twentieth, do (four fifths of that where only its uncoded form was measured, at full speed). The
+chosen and the best way are measured afresh, in turns, before a regret is told; it is 0 where they are the same way.
 
 `--seconds` ends after so long, `--resume FILE` keeps what was measured and goes on from there: the full grid in pieces.
 """
@@ -33,13 +33,16 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import split_trace
 from benchmarks.split_judge import Cell, Judge, Known, Row, told_of, way_of
 from benchmarks.split_models import MODELS, Model
 from benchmarks.split_stage import Way, stage
+from benchmarks.split_trace import judged
 
 MBPS = (100.0, 30.0, 10.0, 4.0, 1.0, 0.25)
 RTT_MS = (1.0, 20.0, 80.0)
 SPEEDS = (1.0, 0.4, 0.15)
+TRACED = "sound"
 QUICK = (("classifier", 0.15, 20.0, 30.0), ("classifier", 1.0, 80.0, 1.0), ("sound", 0.15, 1.0, 100.0))
 
 
@@ -179,6 +182,24 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def follow(arguments: argparse.Namespace) -> int:
+    """Runs the trace."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        file = arguments.resume or Path(temporary, "rows.json")
+        kept, folder = Kept(file), file.with_suffix(".work")
+        name = arguments.only[0] if arguments.only else TRACED
+        model = made({name}, folder)[name]
+        with stage(folder, [model.path], arguments.quota) as on:
+            judge = Judge(on, model, kept.known.setdefault(name, {}))
+            judge.refer(time.monotonic() + 600)
+            speed, seconds, every_ms = arguments.trace_speed, arguments.trace_seconds, arguments.trace_every_ms
+            found = judged(on, judge, speed, 30 if arguments.quick else seconds, every_ms, arguments.seed)
+            kept.write()
+            judge.close()
+    print(json.dumps(found) if arguments.json else split_trace.table(found))
+    return 0
+
+
 def main() -> int:
     """Runs the grid, or the trace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,8 +210,15 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth cell of the grid")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after so long")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="goes on from there, and keeps what it finds")
+    parser.add_argument("--trace", action="store_true", help="following the link instead of the grid")
+    parser.add_argument("--trace-seconds", type=int, default=150)
+    parser.add_argument("--trace-speed", type=float, default=0.15, help="of the device")
+    parser.add_argument("--trace-every-ms", type=float, default=600.0, help="between requests")
+    parser.add_argument("--seed", type=int, default=1, help="of the trace")
     parser.add_argument("--quota", choices=("signals", "cgroup"), default="signals", help="how the device is slowed")
     arguments = parser.parse_args()
+    if arguments.trace:
+        return follow(arguments)
     wanted = [Cell(*cell) for cell in QUICK] if arguments.quick else cells(arguments.only)[:: arguments.every]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         file = arguments.resume or Path(temporary, "rows.json")

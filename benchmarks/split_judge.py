@@ -15,8 +15,9 @@ from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way
 
 MOST_DIFFERENT = 0.05
 """A way whose answers differ by more of their spread is none that a plan may take."""
-MOST_WAYS = 24
-"""Ways measured in a cell at most; what else was not ruled out is counted in its row."""
+MOST_WAYS, MOST_AGAIN = 60, 6
+"""Ways measured in a cell at most, and of these such as were measured at this device speed in another cell; what else
+was not ruled out is counted in its row."""
 OFFLOAD_CODINGS = {"uint8": ("none", "jpeg@90", "jpeg@75", "webp@80"), "int16": ("none", "flac")}
 
 
@@ -46,7 +47,7 @@ class Known:
     Attributes:
         least_bytes: that travel at least, from the shapes of its tensors, or as counted.
         differs: how far its answers are from the model's own; None before it was tried.
-        base_ms: by device speed, what it took beside bytes and round trip, at least.
+        base_ms: by device speed, what it took beside bytes and round trip: the least median.
         cpu_ms: of the device, at full speed.
         refused: why the product does not run it.
     """
@@ -120,9 +121,9 @@ class Judge:
             self._load(str(LOCAL), {})
             self.known[LOCAL].cpu_ms = self._ask(str(LOCAL), 8).cpu_ms
 
-    def close(self) -> None:
-        """Closes its sessions."""
-        for key in sorted(self._open):
+    def close(self, name: str | None = None) -> None:
+        """Closes a session that was loaded, or all."""
+        for key in sorted(self._open) if name is None else [name]:
             self._close(key)
 
     def refer(self, until_s: float) -> bool:
@@ -144,45 +145,76 @@ class Judge:
         self.stage.shape(cell.shape)
         self.device.speed = cell.speed
         chosen = {keep: self._choose(cell, keep) for keep in (False, True)}
+        found = self._measure_all(cell)
+        rows = [self._row(cell, keep, chosen[keep], found) for keep in (False, True)]
+        self._close_all_but_local()
+        return rows
+
+    def measured(self, cell: Cell) -> dict[Way, float]:
+        """Milliseconds of all ways that may be best in a cell."""
+        self.stage.shape(cell.shape)
+        self.device.speed = cell.speed
+        found = self._measure_all(cell)
+        self._close_all_but_local()
+        return found
+
+    def local_ms(self) -> float:
+        """What a request takes here, at the speed of now."""
+        return statistics.median(self._ask(str(LOCAL), 8).times_ms)
+
+    def load(self, name: str, options: dict[str, Any]) -> str:
+        """Loads the model once more; the device's key of it."""
+        self._load(name, options)
+        return f"{self.path}|{name}"
+
+    def _measure_all(self, cell: Cell) -> dict[Way, float]:
         found = {LOCAL: self._measure(LOCAL, cell, 6, 1.0) or 0.0}
         for way in self._worth(cell, found):
             with self.stage.unhindered():
                 opened = self._open_pinned(way)
             if opened:
-                ms = self._measure(way, cell, 6, 1.0)
+                ms = self._measure(way, cell, 5, 0.8)
                 if ms is not None:
                     found[way] = ms
-        rows = [self._row(cell, keep, chosen[keep], found) for keep in (False, True)]
+        return found
+
+    def _close_all_but_local(self) -> None:
         for key in [key for key in self._open if key != str(LOCAL)]:
             self._close(key)
-        return rows
 
     # --- ways ---
 
     def _bound_ms(self, way: Way, cell: Cell) -> float:
-        """No measurement of this way in this cell is below; see the top."""
+        """No measurement of this way in this cell is far below; see `benchmarks/split.py`."""
         known = self.known[way]
         if way == LOCAL:
             return 0.0
         transfer_ms = cell.transfer_ms(known.least_bytes)
         base_ms = known.base_ms.get(str(cell.speed))
         if base_ms is not None:
-            return 0.9 * base_ms + transfer_ms
-        plain = self.known.get(Way(way.kind, way.cut))
-        if plain is None or "1.0" not in plain.base_ms:
-            return transfer_ms
-        elsewhere_ms = max(plain.base_ms["1.0"] - plain.cpu_ms, 0.0)
-        return 0.8 * (elsewhere_ms + plain.cpu_ms / cell.speed) + transfer_ms
+            return 0.95 * base_ms + transfer_ms
+        for other in (known, self.known.get(Way(way.kind, way.cut))):
+            if other is not None and other.cpu_ms:
+                elsewhere_ms = max(other.base_ms["1.0"] - other.cpu_ms, 0.0)
+                return 0.8 * (elsewhere_ms + other.cpu_ms / cell.speed) + transfer_ms
+        return transfer_ms
 
     def _worth(self, cell: Cell, found: dict[Way, float]) -> Iterator[Way]:
         """Ways that may be best, with or without those that send the input, the likeliest first; follows `found`."""
-        tried = {LOCAL}
+        tried, again = {LOCAL}, 0
+        for way in self._baselines().values():  # told in any case, where that does not take too long
+            if self._bound_ms(way, cell) < 2 * found[LOCAL]:
+                tried.add(way)
+                yield way
         while len(tried) <= MOST_WAYS:
-            open_ways = self._unsettled(cell, found, tried)
-            if not open_ways:
+            waiting = self._unsettled(cell, found, tried)
+            if again >= MOST_AGAIN:
+                waiting = [way for way in waiting if str(cell.speed) not in self.known[way].base_ms]
+            if not waiting:
                 return
-            tried.add(open_ways[0])
-            yield open_ways[0]
+            again += str(cell.speed) in self.known[waiting[0]].base_ms
+            tried.add(waiting[0])
+            yield waiting[0]
 
     def _unsettled(self, cell: Cell, found: dict[Way, float], tried: set[Way]) -> list[Way]:
         best_ms = min(found.values())
@@ -236,7 +268,7 @@ class Judge:
         """Median milliseconds; remembers what bounds it elsewhere. None where the endpoint is late and the device
         answers: then it is no other way than local."""
         key, known = str(way), self.known[way]
-        self._ask(key, 8 if way.kind != "local" else 2, 1.5)
+        self._ask(key, 5 if way.kind != "local" else 2, 1.5)
         before = self._passed()
         asked = self._ask(key, count, seconds)
         size_bytes = sum(self._passed()[name] - before[name] for name in before) / len(asked.times_ms)
@@ -244,9 +276,9 @@ class Judge:
             return statistics.median(asked.times_ms)
         if asked.remote_share < 0.75:
             return None
-        least_ms = min(asked.times_ms) - cell.transfer_ms(size_bytes)
-        known.least_bytes = 0.9 * size_bytes
-        known.base_ms[str(cell.speed)] = max(min(known.base_ms.get(str(cell.speed), least_ms), least_ms), 0.0)
+        base_ms = max(statistics.median(asked.times_ms) - cell.transfer_ms(size_bytes), 0.0)
+        known.least_bytes = size_bytes
+        known.base_ms[str(cell.speed)] = min(known.base_ms.get(str(cell.speed), base_ms), base_ms)
         if cell.speed == 1.0:
             known.cpu_ms = asked.cpu_ms
         return statistics.median(asked.times_ms)

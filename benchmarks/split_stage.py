@@ -113,6 +113,10 @@ class Device:
         """How far answers are from those of the first session of this model; 0 for the same."""
         return float(self._told(do="differs", key=key)["differs"])
 
+    def paced(self, key: str, every_ms: float, count: int) -> list[list[Any]]:
+        """Requests at their times; of each when it was due, its milliseconds, the plan's way, and whether remote."""
+        return list(self._told(do="paced", key=key, every_ms=every_ms, count=count)["rows"])
+
     def report(self, key: str) -> dict[str, Any]:
         """What its plan tells now, and what it counted."""
         return self._told(do="report", key=key)
@@ -255,13 +259,15 @@ class _Model:
             {
                 "way": told_way(getattr(one, "kind", "local"), getattr(one, "remote", None)),
                 "feasible": one.feasible,
-                "predicted_ms": one.predicted.latency_ms if one.predicted else None,
+                "reason": one.reason,
+                "predicted_ms": seen.latency_ms if (seen := one.measured or one.predicted) else None,
                 "bytes": _bytes_of(getattr(one, "remote", None)),
             }
             for one in plan.candidates
         ]
         figures = self.session.split_figures()
         found["figures"] = None if figures is None else msgspec.to_builtins(figures)
+        found["events"] = list(self.session.report().events)
         return found
 
     def remote(self) -> tuple[int, int]:
@@ -286,6 +292,21 @@ class _Model:
             "cpu_ms": (time.process_time() - cpu_s) * 1e3 / len(times),
             "remote_share": (after[0] - before[0]) / asked if asked else 0.0,
         }
+
+    def paced(self, every_ms: float, count: int) -> list[list[Any]]:
+        """Requests at their times, whether or not those before were late: of each when it was due, in seconds, its
+        milliseconds from then on, the way of the plan then, and whether an endpoint answered."""
+        began = time.perf_counter()
+        found: list[list[Any]] = []
+        for number in range(count):
+            due_s = number * every_ms / 1e3
+            time.sleep(max(began + due_s - time.perf_counter(), 0.0))
+            plan, before = self.session.plan, self.remote()[0]
+            self.session.run(self.requests[number % len(self.requests)])
+            ms = (time.perf_counter() - began - due_s) * 1e3
+            way = told_way(plan.kind, getattr(plan, "remote", None))
+            found.append([due_s, ms, way, self.remote()[0] > before])
+        return found
 
     def answers(self) -> list[dict[str, Any]]:
         """To the first requests."""
@@ -335,6 +356,8 @@ def device(cpu: int) -> None:
                 answer = opened.told()
             elif command["do"] == "ask":
                 answer = sessions[key].ask(command["count"], command["seconds"], command["start"])
+            elif command["do"] == "paced":
+                answer = {"rows": sessions[key].paced(command["every_ms"], command["count"])}
             elif command["do"] == "differs":
                 known = right[key.partition("|")[0]]
                 answer = {"differs": difference(sessions[key].answers(), known)}

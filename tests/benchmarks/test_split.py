@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from benchmarks import split
+from benchmarks import split, split_trace
 from benchmarks.split_judge import Cell, Known, Row, told_of, way_of
 from benchmarks.split_stage import LOCAL, Way, difference
 
@@ -76,3 +76,33 @@ def test_answers_that_differ_are_told_apart() -> None:
     assert difference(right, right) == 0
     assert difference([{"scores": scores + 0.01, "classes": classes}], right) == pytest.approx(0.034, abs=0.001)
     assert difference([{"scores": scores, "classes": classes ^ (classes == 3)}], right) == pytest.approx(1 / 16)
+
+
+def test_a_ride_is_the_same_each_time_and_as_its_regimes_are() -> None:
+    ride = split_trace.drawn(20_000, seed=3)
+    assert ride == split_trace.drawn(20_000, seed=3)
+    for state, (mean, deviation, stay_s) in enumerate(split_trace.STATES):
+        here = [mbps for mbps, one in zip(ride.mbps, ride.states, strict=True) if one == state]
+        assert np.mean(here) == pytest.approx(mean, abs=0.25 * deviation)
+        entered = sum(a != state == b for a, b in zip(ride.states, ride.states[1:], strict=False))
+        assert len(here) / entered == pytest.approx(stay_s, rel=0.2)
+    assert min(ride.mbps) >= split_trace.LEAST_MBPS
+
+
+def a_run(times_ms: list[float], ways: list[Way], sent_bytes: int) -> split_trace.Run:
+    return split_trace.Run(tuple(times_ms), sent_bytes, tuple(ways), tuple(map(float, range(len(ways)))), ())
+
+
+def test_following_the_link_is_judged_against_the_best_single_plan() -> None:
+    trace = split_trace.Trace((20.0, 20.0, 0.5, 0.5, 0.5), (3, 3, 0, 0, 0))
+    runs = {
+        "adaptive": a_run([50, 50, 400, 90, 90], [HEAD, HEAD, HEAD, LOCAL, LOCAL], 200),
+        "local": a_run([200] * 5, [LOCAL] * 5, 0),
+        str(HEAD): a_run([50, 50, 400, 400, 400], [HEAD] * 5, 500),
+    }
+    found = split_trace.figures(trace, runs, deadline_ms=300)
+    assert found["best_single_plan"] == "local"
+    assert found["adaptive_latency_gain"] == pytest.approx(1 - 136 / 200)
+    assert found["adaptive_bytes_gain"] is None, "no single plan is as fast"
+    assert (found["switches"], found["link_changes"], found["late"]) == (1, 1, 1)
+    assert "1 switches at 1 changes" in split_trace.table(found)

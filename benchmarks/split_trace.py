@@ -1,0 +1,224 @@
+"""A session that follows the link against the best single plan in hindsight, over a ride through a mobile network.
+
+The trace is drawn from published measurements: uplinks of commercial LTE networks, saturated while driving (Winstein,
+Sivaraman and Balakrishnan, "Stochastic Forecasts Achieve High Throughput and Low Delay over Cellular Networks", NSDI
+2013; the traces that come with Mahimahi, Netravali et al., USENIX ATC 2015). We took throughput by the second from
+three of them, smoothed over 5 s to tell regimes apart, and found:
+
+| regime | from | mean Mbit/s | standard deviation | stays for |
+|---|---|---|---|---|
+| poor, below 1 Mbit/s | ATT-LTE-driving.up (1012 s) | 0.55 | 0.41 | 13.5 s |
+| low, 1 to 4 | Verizon-LTE-short.up (140 s) | 2.83 | 1.43 | 3.9 s |
+| middle, 4 to 12 | Verizon-LTE-short.up (140 s) | 7.11 | 2.72 | 14.7 s |
+| good, above 12 | TMobile-LTE-short.up (140 s) | 20.08 | 5.74 | 22.7 s |
+
+From second to second the throughput within the whole of such a trace correlates by 0.75 to 0.91; here by 0.84. A regime
+lasts an exponentially distributed time and is followed by one of its neighbours. The round trip is the 40 ms of that
+paper's Cellsim. What comes down is as fast as what goes up: answers are small.
+
+A real change of the link is a change of regime. Requests come at fixed times, and a late one is late from when it was
+due. The single plans are local and the best few in each regime, each pinned, over the same trace.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.shaped_link import Shape
+from benchmarks.split_judge import Cell, Judge, way_of
+from benchmarks.split_stage import LOCAL, Refused, Stage, Way
+
+STATES = ((0.55, 0.41, 13.5), (2.83, 1.43, 3.9), (7.11, 2.72, 14.7), (20.08, 5.74, 22.7))
+"""Mean and standard deviation in Mbit/s, and mean stay in seconds."""
+CORRELATION, LEAST_MBPS, RTT_MS = 0.84, 0.1, 40.0
+EQUAL = 1.02
+"""Latencies within 2 % count as equal where bytes are compared."""
+BEST_OF_STATE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Bandwidth by the second, and the regime of each."""
+
+    mbps: tuple[float, ...]
+    states: tuple[int, ...]
+
+    @property
+    def changes(self) -> int:
+        """Real changes of the link."""
+        return sum(one != other for one, other in zip(self.states, self.states[1:], strict=False))
+
+
+def drawn(seconds: int, seed: int) -> Trace:
+    """A ride."""
+    random = np.random.default_rng(seed)
+    mbps: list[float] = []
+    states: list[int] = []
+    state, noise = 2, 0.0
+    left_s = random.exponential(STATES[state][2])
+    for _ in range(seconds):
+        if left_s <= 0:
+            near = [other for other in (state - 1, state + 1) if 0 <= other < len(STATES)]
+            state = int(random.choice(near))
+            left_s = random.exponential(STATES[state][2])
+        mean, deviation, _ = STATES[state]
+        noise = CORRELATION * noise + (1 - CORRELATION**2) ** 0.5 * random.standard_normal()
+        mbps.append(float(max(mean + deviation * noise, LEAST_MBPS)))
+        states.append(state)
+        left_s -= 1
+    return Trace(tuple(mbps), tuple(states))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One session over the trace.
+
+    Attributes:
+        times_ms: of each request, from when it was due.
+        sent_bytes: both ways, in all.
+        ways: of the plan at each request.
+        due_s: of each request.
+        events: that its report tells.
+    """
+
+    times_ms: tuple[float, ...]
+    sent_bytes: int
+    ways: tuple[Way, ...]
+    due_s: tuple[float, ...]
+    events: tuple[str, ...]
+
+    @property
+    def mean_ms(self) -> float:
+        """Of all requests."""
+        return statistics.mean(self.times_ms)
+
+    @property
+    def switches(self) -> int:
+        """Changes of the plan."""
+        return sum(one != other for one, other in zip(self.ways, self.ways[1:], strict=False))
+
+    def late(self, deadline_ms: float) -> int:
+        """Requests later than their deadline among those around a switch: the one that meets it and the next two."""
+        switched = [n + 1 for n, pair in enumerate(zip(self.ways, self.ways[1:], strict=False)) if pair[0] != pair[1]]
+        around = {near for n in switched for near in (n - 1, n, n + 1) if near < len(self.times_ms)}
+        return sum(self.times_ms[n] > deadline_ms for n in around)
+
+
+def ride(on: Stage, key: str, trace: Trace, every_ms: float) -> Run:
+    """One session over the whole trace, in real time."""
+    rows: list[list[Any]] = []
+    on.link.set(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS)
+    before = sum(on.link.passed.values())
+    count = int(len(trace.mbps) * 1e3 / every_ms)
+    asking = threading.Thread(target=lambda: rows.extend(on.device.paced(key, every_ms, count)))
+    began = time.monotonic()
+    asking.start()
+    for second, mbps in enumerate(trace.mbps):
+        asking.join(max(began + second - time.monotonic(), 0.0))
+        on.link.set(up_mbps=mbps, down_mbps=mbps)
+    asking.join()
+    on.link.set()
+    return Run(
+        tuple(row[1] for row in rows),
+        sum(on.link.passed.values()) - before,
+        tuple(way_of(row[2]) for row in rows),
+        tuple(row[0] for row in rows),
+        tuple(on.device.report(key)["events"]),
+    )
+
+
+def single_plans(judge: Judge, speed: float) -> list[Way]:
+    """Local, and the best few ways of each regime at its mean."""
+    wanted = {LOCAL: None}
+    for mean, _, _ in STATES:
+        found = judge.measured(Cell(judge.path.parent.name, speed, RTT_MS, mean))
+        wanted |= dict.fromkeys(sorted(found, key=lambda way: found[way])[:BEST_OF_STATE])
+    return list(wanted)
+
+
+def judged(on: Stage, judge: Judge, speed: float, seconds: int, every_ms: float, seed: int) -> dict[str, Any]:
+    """All sessions over one trace, and the figures of it."""
+    trace = drawn(seconds, seed)
+    ways = single_plans(judge, speed)
+    on.shape(Shape(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS))
+    on.device.speed = speed
+    deadline_ms = 2 * judge.local_ms()
+    key = judge.load("adaptive", on.options(judge.path, None, deadline_ms=deadline_ms))
+    runs = {"adaptive": ride(on, key, trace, every_ms)}
+    judge.close("adaptive")
+    for way in ways:
+        with on.unhindered():
+            try:
+                options = on.options(judge.path, way) | ({} if way == LOCAL else {"deadline_ms": deadline_ms})
+                key = judge.load(f"ride {way}", options)
+            except Refused:
+                continue
+        on.device.speed = speed
+        runs[str(way)] = ride(on, key, trace, every_ms)
+        judge.close(f"ride {way}")
+    return figures(trace, runs, deadline_ms)
+
+
+def figures(trace: Trace, runs: dict[str, Run], deadline_ms: float) -> dict[str, Any]:
+    """What comes out: gains of the adaptive session over the best single plan in hindsight."""
+    adaptive = runs["adaptive"]
+    singles = {name: run for name, run in runs.items() if name != "adaptive"}
+    best = min(singles, key=lambda name: singles[name].mean_ms)
+    # Fewer bytes count at equal latency: against the fewest bytes of those single plans that are no slower.
+    equal = [run.sent_bytes for run in singles.values() if run.mean_ms <= adaptive.mean_ms * EQUAL]
+    fewest = min(equal, default=0)
+    return {
+        "adaptive_latency_gain": 1 - adaptive.mean_ms / singles[best].mean_ms,
+        "adaptive_bytes_gain": 1 - adaptive.sent_bytes / fewest if fewest else None,
+        "best_single_plan": best,
+        "switches": adaptive.switches,
+        "link_changes": trace.changes,
+        "late": adaptive.late(deadline_ms),
+        "deadline_ms": deadline_ms,
+        "seconds": len(trace.mbps),
+        "requests": len(adaptive.times_ms),
+        "events": adaptive.events,
+        "runs": {
+            name: {
+                "mean_ms": run.mean_ms,
+                "median_ms": statistics.median(run.times_ms),
+                "p95_ms": float(np.percentile(run.times_ms, 95)),
+                "over_deadline": sum(ms > deadline_ms for ms in run.times_ms),
+                "sent_bytes": run.sent_bytes,
+            }
+            for name, run in runs.items()
+        },
+        "ways": told(adaptive, trace),
+    }
+
+
+def told(run: Run, trace: Trace) -> list[str]:
+    """The plans one after the other, each with the second from which it held and the bandwidth then."""
+    found = []
+    for number, way in enumerate(run.ways):
+        if number == 0 or way != run.ways[number - 1]:
+            found.append(f"{run.due_s[number]:.1f} s, {trace.mbps[int(run.due_s[number])]:.1f} Mbit/s: {way}")
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as text."""
+    lines = [f"{'session':56} {'mean ms':>8} {'median':>8} {'p95':>8} {'late':>5} {'MB':>7}"]
+    for name, run in found["runs"].items():
+        lines.append(
+            f"{name[-56:]:56} {run['mean_ms']:8.1f} {run['median_ms']:8.1f} {run['p95_ms']:8.1f}"
+            f" {run['over_deadline']:5} {run['sent_bytes'] / 1e6:7.2f}"
+        )
+    bytes_gain = found["adaptive_bytes_gain"]
+    lines.append(
+        f"{found['seconds']} s: latency {found['adaptive_latency_gain']:.1%} below {found['best_single_plan'][:40]}"
+        + ("" if bytes_gain is None else f", bytes {bytes_gain:.1%} below those as fast")
+        + f"; {found['switches']} switches at {found['link_changes']} changes of the link, {found['late']} late by them"
+    )
+    return "\n".join([*lines, *(f"  {way}" for way in found["ways"])])
