@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 from edge_sdk.errors import InputError
 from edge_sdk.planner.plans import Candidate, Plan, Remote
+from edge_sdk.wire.link_estimate import DOWN_HEAD_BYTES, UP_HEAD_BYTES
 
 __all__ = ["AssumedLink", "Curve", "Stretch", "chosen_at", "curves_of", "envelope"]
 
-UP_HEAD_BYTES, DOWN_HEAD_BYTES = 700, 600
-"""What HTTP and JSON add to the tensors of a request and of its answer."""
 _MS_PER_BYTE = 8e-3
 """At one megabit a second."""
 _MOST_TURNS_LOSSY = 4.0
