@@ -107,21 +107,25 @@
     named.forEach((curve) => line(curve, `curve ${curve.kind}`));
     stretches.forEach(({ curve, from, to }) => line(curve, `best ${curve.kind}`, from, to));
 
-    let last = -Infinity;
-    for (const { from } of stretches.slice(1)) {
-      const at = x(from);
+    const places = [-Infinity, ...stretches.slice(1).map(({ from }) => x(from)), Infinity];
+    stretches.slice(1).forEach(({ from }, place) => {
+      const at = places[place + 1];
       add("line", { class: "crossing", x1: near(at), x2: near(at), y1: STRIP_TOP + STRIP_HEIGHT, y2: bottom });
-      if (at - last >= CROSSING_GAP) {
-        const inside = Math.min(Math.max(at, left + 14), right - 14);
-        add("text", { class: "halo", x: near(inside), y: STRIP_TOP + STRIP_HEIGHT + 14, "text-anchor": "middle" }, three(from));
-        last = at;
-      }
-    }
+      const closeBefore = at - places[place] < CROSSING_GAP, closeAfter = places[place + 2] - at < CROSSING_GAP;
+      if (closeBefore && closeAfter) return;
+      const anchor = closeBefore ? "start" : closeAfter ? "end" : "middle";
+      const inside = anchor === "middle" ? Math.min(Math.max(at, left + 14), right - 14) : at;
+      add("text", { class: "halo", x: near(inside), y: STRIP_TOP + STRIP_HEIGHT + 14, "text-anchor": anchor }, three(from));
+    });
     const here = x(mbps), rightHalf = here > (left + right) / 2;
     add("line", { class: "upright", x1: near(here), x2: near(here), y1: top, y2: bottom });
     add("text", { class: "halo strong", x: near(rightHalf ? here - 6 : here + 6), y: bottom - 8, "text-anchor": rightHalf ? "end" : "start" }, `${three(mbps)} Mbit/s`);
 
-    const middles = new Map(stretches.map(({ curve, from, to }) => [curve.at, Math.sqrt(from * to)])), taken = [];
+    const clear = (from, to) => {
+      const middle = Math.sqrt(from * to);
+      return Math.abs(x(middle) - here) < BADGE_GAP ? Math.sqrt(from * middle) : middle;
+    };
+    const middles = new Map(stretches.map(({ curve, from, to }) => [curve.at, clear(from, to)])), taken = [];
     for (const curve of named) {
       const at = middles.get(curve.at) ?? mostMbps, ms = latency(curve, at, rtt);
       if (ms > mostMs) continue;
@@ -164,26 +168,30 @@
   const rows = new Map([...document.querySelectorAll("tbody[data-at]")].map((row) => [Number(row.dataset.at), row]));
   const cell = (tag, text, classes) => { const made = document.createElement(tag); made.textContent = text; if (classes) made.className = classes; return made; };
 
-  function legend(stretches, mbps, rtt) {
-    $("legend").tBodies[0].replaceChildren(...stretches.map(({ curve, from, to }) => {
-      const row = document.createElement("tr"), head = cell("th", ""), now = mbps >= from && mbps <= to;
+  function legend(stretches, named, mbps, rtt) {
+    $("legend").tBodies[0].replaceChildren(...named.map((curve) => {
+      const row = document.createElement("tr"), head = cell("th", "");
+      const mine = stretches.find((stretch) => stretch.curve === curve);
       head.scope = "row";
       head.append(cell("span", letter(curve), `letter ${curve.kind}`), ` ${curve.name}`);
-      if (curve.kind !== "split") head.append(cell("span", ` ${NO_SPLIT}`, "soft"));
-      row.append(head, cell("td", `${three(from)} to ${three(to)}`), cell("td", three(latency(curve, mbps, rtt))));
-      row.classList.toggle("now", now);
+      if (mine && curve.kind !== "split") head.append(cell("span", ` ${NO_SPLIT}`, "soft"));
+      row.append(head, cell("td", mine ? `${three(mine.from)} to ${three(mine.to)}` : "nowhere"), cell("td", three(latency(curve, mbps, rtt))));
+      row.classList.toggle("now", !!mine && mbps >= mine.from && mbps <= mine.to);
       return row;
     }));
   }
 
-  function tiles(mbps, rtt) {
-    for (const kind of Object.keys(WORDS)) {
-      const tile = document.querySelector(`.tile[data-kind="${kind}"]`), of = data.curves.filter((curve) => curve.kind === kind);
-      if (!tile || !of.length) continue;
-      const best = of.reduce((a, b) => {
+  function bestOfKinds(mbps, rtt) {
+    return Object.keys(WORDS).map((kind) => data.curves.filter((curve) => curve.kind === kind)).filter((of) => of.length)
+      .map((of) => of.reduce((a, b) => {
         const apart = latency(b, mbps, rtt) - latency(a, mbps, rtt);
         return apart < 0 || (apart === 0 && b.at === data.chosen) ? b : a;
-      });
+      }));
+  }
+
+  function tiles(mbps, rtt) {
+    for (const best of bestOfKinds(mbps, rtt)) {
+      const tile = document.querySelector(`.tile[data-kind="${best.kind}"]`);
       tile.querySelector(".figure").textContent = `${three(latency(best, mbps, rtt))} ms`;
       tile.querySelector(".name").textContent = best.name;
     }
@@ -223,12 +231,13 @@
     const stretches = envelope(rtt), order = ranked(mbps, rtt);
     const chosen = data.curves.find((curve) => curve.at === data.chosen);
     const named = stretches.map(({ curve }) => curve);
-    if (chosen && !named.includes(chosen)) named.push(chosen);
+    for (const curve of [...(chosen ? [chosen] : []), ...bestOfKinds(mbps, rtt)])
+      if (!named.includes(curve)) named.push(curve);
     const others = data.curves.filter((curve) => !named.includes(curve));
     const axis = range(stretches, named.map((curve) => latency(curve, mbps, rtt)), rtt);
     for (const frame of data.frames)
       paint($(frame.id), shapes(frame, stretches, named, others, chosen, mbps, rtt, axis));
-    legend(stretches, mbps, rtt);
+    legend(stretches, named, mbps, rtt);
     tiles(mbps, rtt);
     table(order, mbps, rtt);
     $("pays").textContent = whereASplitPays(stretches);

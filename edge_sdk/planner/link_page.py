@@ -113,7 +113,7 @@ def _content(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | N
         "about_choice": about_choice(rows, stretches, chosen, link.rtt_ms),
         "pays": where_a_split_pays(stretches, kinds),
         "best_of_kinds": _best_of_kinds(rows),
-        "stretches": [(stretch, rows[stretch.curve.at]) for stretch in stretches],
+        "named": [(rows[one.curve.at], next((s for s in stretches if s.curve == one.curve), None)) for one in named],
         "letters": letters,
         "drawings": _drawings(curves, stretches, named, chosen, link, axis_mbps),
         "best": ranked[:BEST_SHOWN],
@@ -128,10 +128,14 @@ def _content(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | N
 
 
 def _named(rows: Sequence[Row], stretches: Sequence[Stretch], chosen: int | None) -> list[Named]:
-    """Those of the envelope in the order of their stretches, then the chosen one where it is not among them."""
+    """Those of the envelope in the order of their stretches, then the chosen one and the fastest of each kind, so that
+    the plot shows how far behind they are."""
     curves = [stretch.curve for stretch in stretches]
-    if chosen is not None and (curve := rows[chosen].curve) is not None and curve not in curves:
-        curves.append(curve)
+    others = [] if chosen is None else [rows[chosen]]
+    others += [row for _, row, _ in _best_of_kinds(rows) if row is not None]
+    for row in others:
+        if row.curve is not None and row.curve not in curves:
+            curves.append(row.curve)
     return [
         Named(curve, _letter(place), rows[curve.at].candidate.kind, rows[curve.at].name)
         for place, curve in enumerate(curves)

@@ -213,17 +213,18 @@ def _line(
 
 
 def _crossings(axes: Axes, stretches: Sequence[Stretch]) -> list[Shape]:
-    frame, shapes, last = axes.frame, [], -math.inf
-    for stretch in stretches[1:]:
-        x = axes.x(stretch.from_mbps)
+    """Where the fastest changes; of two that are close one text stands left and one right, of more some have none."""
+    frame, shapes = axes.frame, []
+    places = [-math.inf, *(axes.x(stretch.from_mbps) for stretch in stretches[1:]), math.inf]
+    for before, x, after, stretch in zip(places, places[1:], places[2:], stretches[1:], strict=False):
         ends = {"y1": STRIP_TOP + STRIP_HEIGHT, "y2": frame.height - frame.bottom}
         shapes.append(Shape("line", {"class": "crossing", "x1": _near(x), "x2": _near(x), **ends}))
-        if x - last >= CROSSING_GAP:
-            inside = min(max(x, frame.left + 14), frame.width - frame.right - 14)
-            shapes.append(
-                _text("halo", inside, STRIP_TOP + STRIP_HEIGHT + 14, "middle", three_digits(stretch.from_mbps))
-            )
-            last = x
+        close_before, close_after = x - before < CROSSING_GAP, after - x < CROSSING_GAP
+        if close_before and close_after:
+            continue
+        anchor = "start" if close_before else "end" if close_after else "middle"
+        at = x if anchor != "middle" else min(max(x, frame.left + 14), frame.width - frame.right - 14)
+        shapes.append(_text("halo", at, STRIP_TOP + STRIP_HEIGHT + 14, anchor, three_digits(stretch.from_mbps)))
     return shapes
 
 
@@ -243,7 +244,7 @@ def _badges(
     axes: Axes, stretches: Sequence[Stretch], named: Sequence[Named], mbps: float, rtt_ms: float
 ) -> list[Shape]:
     """A letter on each named line: in the middle of its stretch, or at the right end where it has none."""
-    middles = {s.curve.at: math.sqrt(s.from_mbps * s.to_mbps) for s in stretches}
+    middles = {s.curve.at: _clear_of(axes, mbps, s) for s in stretches}
     taken: list[tuple[float, float]] = []
     shapes = []
     for one in named:
@@ -259,6 +260,14 @@ def _badges(
         shapes.append(Shape("circle", {"class": f"badge {one.kind}", "cx": _near(x), "cy": _near(y), "r": BADGE}))
         shapes.append(_text("in-badge", x, y + 4, "middle", one.letter))
     return shapes
+
+
+def _clear_of(axes: Axes, mbps: float, stretch: Stretch) -> float:
+    """The middle of a stretch, or a quarter of it where the upright line stands in the middle."""
+    middle = math.sqrt(stretch.from_mbps * stretch.to_mbps)
+    if abs(axes.x(middle) - axes.x(mbps)) < BADGE_GAP:
+        middle = math.sqrt(stretch.from_mbps * middle)
+    return middle
 
 
 def _ticks(least: float, most: float) -> list[float]:
