@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ class Row:
     @property
     def energy_mj(self) -> float | None:
         """Of one request, on the device."""
-        return None if self.candidate.figures is None else self.candidate.figures.energy_mj
+        energy_mj = None if self.candidate.figures is None else self.candidate.figures.energy_mj
+        return energy_mj if energy_mj is not None and math.isfinite(energy_mj) else None
 
     @property
     def figures_are(self) -> str:

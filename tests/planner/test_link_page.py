@@ -352,13 +352,29 @@ def test_the_sliders_rank_anew(opened: Any) -> None:
     assert "below" in page.inner_text("#pays")
 
 
+CASCADE = msgspec.structs.replace(remote("cascade", 150_528, 20.0, 9.0), predicted=Figures(latency_ms=60.0))
+NEAR_CROSSINGS = tuple(
+    remote("split", 2_000 * 2**at, 100.0 - 12 * at, 5.0, cut=f"c{at}", tensors=(f"t{at}",)) for at in range(6)
+)
+
+
 @pytest.mark.slow
-def test_the_script_draws_what_the_page_was_written_with(opened: Any) -> None:
+@pytest.mark.parametrize(
+    "table",
+    [
+        plan(*ALL, chosen=3),  # not the fastest: named beside the envelope
+        plan(local(2.0), SPLIT, RAW),
+        plan(LOCAL, *NEAR_CROSSINGS, RAW, chosen=2),
+        plan(LOCAL, CASCADE, SPLIT, chosen=1, objective="bytes", holds={"max_latency_ms": 130.0}),
+        plan(SPLIT, KEPT_RAW, objective="energy"),
+    ],
+    ids=["all", "local", "near", "cascade", "split alone"],
+)
+def test_the_script_draws_what_the_page_was_written_with(opened: Any, table: Plan) -> None:
     """Two programs draw the same plot, so that nothing jumps at the first touch."""
     shapes = """id => [...document.getElementById(id).children].map(one => [one.tagName, one.textContent,
       Object.fromEntries([...one.attributes].map(a => [a.name, a.value]))])"""
     content = "() => ['pays', 'legend', 'best'].map(id => document.getElementById(id).innerText)"
-    table = plan(*ALL, chosen=3)  # not the fastest: named beside the envelope
     drawn, written = opened(table), opened(table, java_script_enabled=False)
     for frame in ("wide", "narrow"):
         ours, theirs = drawn.evaluate(shapes, frame), written.evaluate(shapes, frame)
