@@ -240,7 +240,7 @@
     legend(stretches, named, mbps, rtt);
     tiles(mbps, rtt);
     table(order, mbps, rtt);
-    $("pays").textContent = whereASplitPays(stretches);
+    $("pays").textContent = `At this round trip: ${whereASplitPays(stretches)}`;
     const fastest = data.curves.reduce((a, b) => latency(b, mbps, rtt) < latency(a, mbps, rtt) ? b : a, order[0]);
     const others_ = order.filter((curve) => curve !== fastest && curve.kind !== fastest.kind);
     const next = others_.length ? others_.reduce((a, b) => latency(b, mbps, rtt) < latency(a, mbps, rtt) ? b : a) : null;
