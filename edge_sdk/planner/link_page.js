@@ -126,12 +126,17 @@
       return Math.abs(x(middle) - here) < BADGE_GAP ? Math.sqrt(from * middle) : middle;
     };
     const middles = new Map(stretches.map(({ curve, from, to }) => [curve.at, clear(from, to)])), taken = [];
+    const mbpsAt = (place) => leastMbps * (mostMbps / leastMbps) ** ((place - left) / (right - left));
+    const first = left + BADGE + 2, final = right - BADGE - 2;
     for (const curve of named) {
-      const at = middles.get(curve.at) ?? mostMbps, ms = latency(curve, at, rtt);
-      if (ms > mostMs) continue;
-      const badgeX = Math.min(Math.max(x(at), left + BADGE + 2), right - BADGE - 2);
-      let badgeY = y(ms);
-      while (taken.some(([ox, oy]) => Math.abs(badgeX - ox) < BADGE_GAP && Math.abs(badgeY - oy) < BADGE_GAP)) badgeY -= BADGE_GAP;
+      let badgeX = Math.min(Math.max(x(middles.get(curve.at) ?? mostMbps), first), final), badgeY = 0, ms = 0;
+      while (badgeX >= first) {
+        ms = latency(curve, mbpsAt(badgeX), rtt);
+        badgeY = y(Math.min(ms, mostMs));
+        if (!taken.some(([ox, oy]) => Math.abs(badgeX - ox) < BADGE_GAP && Math.abs(badgeY - oy) < BADGE_GAP)) break;
+        badgeX -= BADGE;
+      }
+      if (badgeX < first || ms > mostMs) continue;
       taken.push([badgeX, badgeY]);
       add("circle", { class: `badge ${curve.kind}`, cx: near(badgeX), cy: near(badgeY), r: BADGE });
       add("text", { class: "in-badge", x: near(badgeX), y: near(badgeY + 4), "text-anchor": "middle" }, letter(curve));

@@ -73,6 +73,11 @@ class Axes:
         share = math.log(mbps / self.least_mbps) / math.log(self.most_mbps / self.least_mbps)
         return self.frame.left + share * (self.frame.width - self.frame.left - self.frame.right)
 
+    def mbps(self, x: float) -> float:
+        """The bandwidth at a place."""
+        share = (x - self.frame.left) / (self.frame.width - self.frame.left - self.frame.right)
+        return self.least_mbps * math.pow(self.most_mbps / self.least_mbps, share)
+
     def y(self, latency_ms: float) -> float:
         """Upwards."""
         share = math.log(latency_ms / self.least_ms) / math.log(self.most_ms / self.least_ms)
@@ -245,17 +250,20 @@ def _badges(
 ) -> list[Shape]:
     """A letter on each named line: in the middle of its stretch, or at the right end where it has none."""
     middles = {s.curve.at: _clear_of(axes, mbps, s) for s in stretches}
+    left, right = axes.frame.left + BADGE + 2, axes.frame.width - axes.frame.right - BADGE - 2
     taken: list[tuple[float, float]] = []
     shapes = []
     for one in named:
-        at_mbps = middles.get(one.curve.at, axes.most_mbps)
-        latency_ms = one.curve.latency_ms(at_mbps, rtt_ms)
-        if latency_ms > axes.most_ms:
+        x = min(max(axes.x(middles.get(one.curve.at, axes.most_mbps)), left), right)
+        # A letter in the way of another one goes left along its own line.
+        while x >= left:
+            latency_ms = one.curve.latency_ms(axes.mbps(x), rtt_ms)
+            y = axes.y(min(latency_ms, axes.most_ms))
+            if not any(abs(x - other[0]) < BADGE_GAP and abs(y - other[1]) < BADGE_GAP for other in taken):
+                break
+            x -= BADGE
+        if x < left or latency_ms > axes.most_ms:
             continue
-        x, y = axes.x(at_mbps), axes.y(latency_ms)
-        x = min(max(x, axes.frame.left + BADGE + 2), axes.frame.width - axes.frame.right - BADGE - 2)
-        while any(abs(x - other[0]) < BADGE_GAP and abs(y - other[1]) < BADGE_GAP for other in taken):
-            y -= BADGE_GAP
         taken.append((x, y))
         shapes.append(Shape("circle", {"class": f"badge {one.kind}", "cx": _near(x), "cy": _near(y), "r": BADGE}))
         shapes.append(_text("in-badge", x, y + 4, "middle", one.letter))
