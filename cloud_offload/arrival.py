@@ -20,19 +20,25 @@ class Arrival:
 
     Attributes:
         head_s: when that was, as `time.perf_counter` tells.
+        seen: whether what came in one piece with the head was handed over.
     """
 
-    __slots__ = ("_asked_s", "_bytes", "_with_head", "head_s", "whole_s")
+    __slots__ = ("_asked_s", "_bytes", "head_s", "seen", "whole_s")
 
     def __init__(self) -> None:
         self.head_s = self.whole_s = perf_counter()
         self._asked_s = 0.0
         self._bytes = 0
-        self._with_head = True
+        self.seen = False
 
-    def head_read(self) -> None:
-        """What comes from now on did not come in one piece with the head."""
-        self._with_head = False
+    def head_read(self, unread_bytes: int = 0) -> None:
+        """What comes from now on did not come in one piece with the head.
+
+        Args:
+            unread_bytes: that have come too, and wait in the kernel.
+        """
+        if not self.seen:
+            self.seen, self._bytes = True, -unread_bytes
 
     def asked(self) -> None:
         """The application asks for what was left in the kernel until now."""
@@ -40,7 +46,7 @@ class Arrival:
 
     def came(self, count: int) -> None:
         """So many bytes of the body."""
-        if not self._with_head:
+        if self.seen:
             self._bytes += count
         self.whole_s = perf_counter()
 
@@ -49,4 +55,4 @@ class Arrival:
         receive_s = self.whole_s - self.head_s
         waited_s = self._asked_s - self.head_s
         late = self._asked_s > 0 and waited_s > max(ASKED_LATE_S, ASKED_LATE_SHARE * receive_s)
-        return {RECEIVE: round(receive_s * 1e3, 3), RECEIVE_BYTES: 0 if late else self._bytes}
+        return {RECEIVE: round(receive_s * 1e3, 3), RECEIVE_BYTES: 0 if late else max(self._bytes, 0)}

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from cloud_offload.arrival import ARRIVAL, Arrival
 from cloud_offload.exchange import EXTENSION
 from cloud_offload.guarded_protocol import GuardedProtocol
+from edge_sdk.wire.socket_facts import unread_bytes
 
 __all__ = ["DirectProtocol"]
 
@@ -162,6 +163,7 @@ class DirectProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`; so are the others."""
+        self._fileno = transport.get_extra_info("socket").fileno()
         self._head.connection_made(transport)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,8 +181,8 @@ class DirectProtocol(asyncio.BufferedProtocol):
         if reader is not None and reader.came(nbytes, self._scratch):
             return
         self._head.data_received(bytes(self._scratch[:nbytes]))
-        if self._head.arrival is not None:
-            self._head.arrival.head_read()
+        if (arrival := self._head.arrival) is not None and not arrival.seen:
+            arrival.head_read(unread_bytes(self._fileno))
         reader = self._head.reader
         if reader is not None and reader.waits:
             self._head.flow.pause_reading()

@@ -39,7 +39,7 @@ async def answer_probe(exchange: Exchange, timeout_s: float) -> None:
                     raise Refusal(413, f"a probe has at most {MOST_PROBE_BYTES} bytes each way")
     except TimeoutError:
         raise Refusal(408, f"the body did not come within {timeout_s:g} s") from None
-    told = [(key.replace("_", "-").encode(), f"{ms:g}".encode()) for key, ms in exchange.arrival.told().items()]
+    told = [(key.replace("_", "-").encode(), str(ms).encode()) for key, ms in exchange.arrival.told().items()]
     parts = [_PIECE] * (wished // len(_PIECE)) + [_PIECE[: wished % len(_PIECE)]]
     await exchange.answer(200, parts, TYPE_BINARY, told)
 

@@ -30,8 +30,9 @@ SLOWER_THAN_USUAL = 2.0
 """An endpoint that takes so many times what it usually takes is set aside until it has proved well again. One that is
 as ever, and was left because there is a better one, is not."""
 USUAL_SHARE = 1 / 32
-FIRST_BESIDE_S, LONGEST_BESIDE_S = 1.0, 8.0
-"""Between requests beside, to an endpoint that was set aside: each that finds it no better doubles the pause."""
+SURE_BESIDE_S, FIRST_BESIDE_S, LONGEST_BESIDE_S = 0.3, 1.0, 8.0
+"""Between requests beside, to an endpoint that was set aside: each that finds it no better doubles the pause. After
+one that was quick the next ones follow soon: only several tell that it is well again."""
 SELDOM_S = 30.0
 """Between requests beside, to one that is as ever."""
 FIRST_PROBATION_S, LONGEST_PROBATION_S = 1.0, 16.0
@@ -96,6 +97,7 @@ class Preference:
         self._standings = {endpoint: _Standing() for endpoint in endpoints}
         self._lock = threading.Lock()
         self._preferred: Endpoint | None = None
+        self._first_ms: float | None = None
         self._streak: tuple[Endpoint, int] | None = None
         self.moves: deque[Move] = deque(maxlen=KEPT_MOVES)
         self.moved = 0
@@ -112,7 +114,7 @@ class Preference:
         took = {endpoint: self._takes_ms(endpoint, size_bytes) for endpoint in able}
         with self._lock:
             first = self._first(able, took)
-            first_ms = took[first]
+            first_ms = self._first_ms = took[first]
         # After it those that are well, the fastest first; those that are not known, or may have failed, come last.
         rest = [endpoint for endpoint in able if endpoint is not first]
         rest.sort(key=lambda e: (not self._well(e), _or_last(took[e])))
@@ -133,14 +135,19 @@ class Preference:
                     return endpoint
         return None
 
-    def came_back(self, endpoint: Endpoint, answered: bool) -> None:
-        """The copy that went to it was answered, or was not."""
+    def came_back(self, endpoint: Endpoint, took_ms: float | None) -> None:
+        """The copy that went to it was answered in `took_ms`, or was not."""
         with self._lock:
             standing = self._standings[endpoint]
             standing.away = False
-            seldom = answered and not standing.aside and standing.better_since_s is None
-            standing.beside_s = self._clock() + (SELDOM_S if seldom else standing.pause_s)
-            standing.pause_s = min(standing.pause_s * 2, LONGEST_BESIDE_S)
+            quick = took_ms is not None and self._first_ms is not None and _better(took_ms, self._first_ms)
+            if quick:
+                pause_s, standing.pause_s = SURE_BESIDE_S, FIRST_BESIDE_S
+            elif took_ms is not None and not standing.aside:
+                pause_s = SELDOM_S
+            else:
+                pause_s, standing.pause_s = standing.pause_s, min(standing.pause_s * 2, LONGEST_BESIDE_S)
+            standing.beside_s = self._clock() + pause_s
 
     def _takes_ms(self, endpoint: Endpoint, size_bytes: int) -> float | None:
         known_ms = expected_ms(endpoint, self._tail, size_bytes)
@@ -215,9 +222,6 @@ class Preference:
                 standing.better_since_s = None
             elif standing.better_since_s is None:
                 standing.better_since_s = self._clock()
-                # Whether it stays so is found out soon.
-                standing.pause_s = FIRST_BESIDE_S
-                standing.beside_s = min(standing.beside_s, self._clock() + FIRST_BESIDE_S)
 
 
 def _better(this_ms: float, than_ms: float) -> bool:

@@ -341,18 +341,18 @@ class SplitRunner(Runner):
 
     def _ask_beside(self, endpoint: Endpoint, cut: Mapping[str, Array]) -> None:
         """Asks only to learn what the endpoint is like now."""
-        transfer, answered = Transfer(), False
+        transfer, began_s, took_ms = Transfer(), self._timeline(), None
         self._away_now.add(transfer)
         try:
             self._ask(
                 endpoint, cut, self._sending.encoded(cut), Deadline.after(LONGEST_BESIDE_MS, self._timeline), transfer
             )
-            answered = True
+            took_ms = (self._timeline() - began_s) * 1e3
         except EdgeError as error:
             log.info("%s: %s was asked beside: %s", self.model, endpoint.name, error)
         finally:
             self._away_now.discard(transfer)
-            self.preference.came_back(endpoint, answered)
+            self.preference.came_back(endpoint, took_ms)
             with self._lock:
                 self._counts["beside"] += 1
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from edge_sdk.wire.connections import Connection
 from edge_sdk.wire.exchange import HEADER_LENGTH, Reply
-from edge_sdk.wire.packets import packets
 from edge_sdk.wire.passage import COMPUTE, QUEUE, RECEIVE, RECEIVE_BYTES, Passage, told_ms
+from edge_sdk.wire.socket_facts import packets
 
 __all__ = ["passage_of", "told_in_headers"]
 

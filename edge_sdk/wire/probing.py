@@ -1,0 +1,127 @@
+"""Probes of links that nothing went over for a while: few bytes, and fewer the longer nobody asks.
+
+Requests teach a link all there is to know, so it is only probed while there are none: once at the start, so that the
+first request is not sent blindly, and now and then later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from edge_sdk.errors import DeadlineExceeded, EndpointError
+from edge_sdk.wire.deadline import Deadline
+from edge_sdk.wire.endpoint import Endpoint
+
+__all__ = ["Prober", "first_look"]
+
+log = logging.getLogger(__name__)
+
+FIRST_BYTES = (4 << 10, 16 << 10, 64 << 10, 256 << 10)
+"""Each way, one after the other until one takes long enough to tell the bandwidth."""
+TELLING_MS = 50.0
+"""Beyond the round trip."""
+FIRST_LOOK_MS = 600.0
+"""After so long no larger probe is begun."""
+PROBE_TIMEOUT_MS = 5000.0
+LEAST_BYTES, MOST_BYTES = 2 << 10, 128 << 10
+WORTH_MS = 40.0
+"""A later probe has as many bytes each way as take so long."""
+IDLE_S, LONGEST_IDLE_S = 10.0, 300.0
+
+
+def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
+    """Learns what the link to an endpoint is like: the round trip, then bandwidth by as few bytes as tell it.
+
+    Raises:
+        DeadlineExceeded, EndpointError: it gave no answer.
+    """
+    until_s = clock() + FIRST_LOOK_MS / 1e3
+    endpoint.probe(deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))  # which also connects
+    began_s = clock()
+    endpoint.probe(deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
+    rtt_ms = (clock() - began_s) * 1e3
+    for count in FIRST_BYTES:
+        began_s = clock()
+        if began_s >= until_s or not endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock)):
+            return
+        if (clock() - began_s) * 1e3 - rtt_ms >= TELLING_MS:
+            return
+
+
+class Prober:
+    """Keeps the links of several endpoints known while nothing goes over them.
+
+    A link is probed once nothing came over it for `idle_s`. While none of them carries requests, pauses double up to
+    five minutes: a device that waits for an event must not spend its energy on probes.
+
+    Args:
+        endpoints: whose links are kept known.
+        idle_s: how long nothing goes over a link before it is probed.
+        most_bytes: of one probe, each way.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        idle_s: float = IDLE_S,
+        most_bytes: int = MOST_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._endpoints, self._clock = tuple(endpoints), clock
+        self._idle_s, self._most_bytes = idle_s, most_bytes
+        self._pause_s = idle_s
+        self._requests = 0
+        self._next_s = dict.fromkeys(self._endpoints, 0.0)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins, with a first look at each endpoint that is not known yet, in a thread of its own. Idempotent."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="edge-sdk-probe", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Begins no other probe. Idempotent."""
+        self._ended.set()
+
+    def turn(self) -> float:
+        """Probes what is due, one after the other.
+
+        Returns:
+            Seconds until something may be due again.
+        """
+        requests = sum(known.requests for e in self._endpoints if (known := e.link.estimate()) is not None)
+        if requests != self._requests:
+            self._requests, self._pause_s = requests, self._idle_s
+        probed = False
+        for endpoint in self._endpoints:
+            if endpoint.link.idle_s() >= self._idle_s and self._clock() >= self._next_s[endpoint]:
+                probed = True
+                self._probe(endpoint)
+        if probed:
+            self._pause_s = min(self._pause_s * 2, LONGEST_IDLE_S)
+        return self._idle_s
+
+    def _probe(self, endpoint: Endpoint) -> None:
+        try:
+            known = endpoint.link.estimate()
+            if known is None:
+                first_look(endpoint, self._clock)
+            else:
+                mbps = min(known.up_mbps or 0.0, known.down_mbps or 0.0)
+                count = int(min(max(mbps * 125 * WORTH_MS, LEAST_BYTES), self._most_bytes))
+                endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
+        except (EndpointError, DeadlineExceeded) as error:
+            log.info("%s: no answer to a probe: %s", endpoint.name, error)
+        self._next_s[endpoint] = self._clock() + self._pause_s
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._ended.wait(wait_s):
+            wait_s = self.turn()
