@@ -131,11 +131,20 @@ class LinkGuide:
         with self._lock:
             self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE
 
-    def watch(self, runner: AdaptiveRunner, refresh: Callable[[], None]) -> None:
-        """Has the links looked after, and the choice with them, while no request does; until `close`."""
+    def watch(self, runner: AdaptiveRunner, refresh: Callable[[bool], None]) -> None:
+        """Has the links looked after, and the choice with them, while no request does; until `close`.
+
+        Args:
+            runner: judged after each look.
+            refresh: looks after the links; told whether requests went on since the last time.
+        """
+        before = 0
 
         def look() -> None:
-            refresh()
+            nonlocal before
+            count = sum(runner.counts().values())
+            refresh(count != before)
+            before = count
             runner.judge()
 
         self._watching = Watching(look)

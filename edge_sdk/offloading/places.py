@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import EdgeError
-from edge_sdk.offloading.probing import probe_afresh, probe_idle
 from edge_sdk.planner.remote import RemotePlace, RemoteWay
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint
+from edge_sdk.wire.probing import Prober, first_look
 
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import Offload
@@ -20,9 +20,9 @@ __all__ = ["Places"]
 
 _log = logging.getLogger(__name__)
 
-IDLE_S, LONGEST_PAUSE_S = 2.0, 30.0
-"""A link that was not used for so long is probed; while nothing uses it, less and less often."""
-PROBE_S = 2.0
+IDLE_S, MOST_BYTES = 2.0, 32 << 10
+"""While requests stay here, links are probed so often, with so much: a better one is found soon, for 2 % of it."""
+HEAR_S = 2.0
 
 
 class Places:
@@ -42,7 +42,9 @@ class Places:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
         self._assumed_ms = local_ms / offload.speed
         self._tails: dict[str, tuple[str, str, str]] = {}
-        self._pause_s = {endpoint.name: IDLE_S for endpoint in offload.endpoints}
+        self._prober = Prober(
+            () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
+        )
         self.failures: dict[str, str] = {}
 
     def look(self, timeout_s: float) -> None:
@@ -54,29 +56,23 @@ class Places:
         def ask(endpoint: Endpoint) -> None:
             deadline = Deadline.after(timeout_s * 1e3)
             if self._stated is None and endpoint.link.estimate() is None:
-                probe_afresh(endpoint, deadline)
+                first_look(endpoint)
             self._hear(endpoint, self._whole, deadline)
 
         self._each(ask)
 
-    def refresh(self) -> None:
-        """Probes links that no request has used for a while, more and more seldom, and asks endpoints whose speed is
-        not known."""
-        if self._stated is not None:
-            return
+    def refresh(self, busy: bool) -> None:
+        """Probes links that nothing went over for a while, and asks endpoints whose speed is not known.
+
+        Args:
+            busy: whether requests go on, so that it pays to know.
+        """
+        self._prober.turn(busy)
 
         def ask(endpoint: Endpoint) -> None:
-            deadline = Deadline.after(PROBE_S * 1e3)
-            if endpoint.link.estimate() is None:
-                probe_afresh(endpoint, deadline)
-            elif endpoint.link.idle_s() >= self._pause_s[endpoint.name]:
-                self._pause_s[endpoint.name] = min(self._pause_s[endpoint.name] * 1.5, LONGEST_PAUSE_S)
-                probe_idle(endpoint, deadline)
-            elif endpoint.link.idle_s() < IDLE_S:
-                self._pause_s[endpoint.name] = IDLE_S
             for model in (self._whole, *self._tails):
-                if endpoint.load.estimate(model) is None:
-                    self._hear(endpoint, model, deadline)
+                if endpoint.link.estimate() is not None and endpoint.load.estimate(model) is None:
+                    self._hear(endpoint, model, Deadline.after(HEAR_S * 1e3))
 
         self._each(ask)
 

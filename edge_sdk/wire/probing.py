@@ -90,14 +90,17 @@ class Prober:
         """Begins no other probe. Idempotent."""
         self._ended.set()
 
-    def turn(self) -> float:
+    def turn(self, busy: bool = False) -> float:
         """Probes what is due, one after the other.
+
+        Args:
+            busy: whether requests go on that might go over these links: then pauses do not grow.
 
         Returns:
             Seconds until something may be due again.
         """
         requests = sum(known.requests for e in self._endpoints if (known := e.link.estimate()) is not None)
-        if requests != self._requests:
+        if busy or requests != self._requests:
             self._requests, self._pause_s = requests, self._idle_s
         probed = False
         for endpoint in self._endpoints:
