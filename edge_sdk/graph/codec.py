@@ -47,6 +47,7 @@ __all__ = [
     "coded_tensors",
     "coding_mark",
     "coding_text",
+    "effective_codec",
     "packed_sizes",
     "read_coding",
     "read_record",
@@ -158,6 +159,13 @@ def coded_tensors(
         one = Coded(name, plain, _sent(name, plain, known), dtype=tensor.dtype, shape=tensor.shape or ())
         coded.append(one if plain == "fp16" else _scaled(one, axis, ranges, given.get(name)))
     return tuple(coded)
+
+
+def effective_codec(graph: Graph, cut: Cut, codec: str) -> str:
+    """The codec, or "none" where it changes nothing: what it codes is not among the cut's tensors."""
+    if codec == "fp16":
+        return codec if any(graph.tensors[name].dtype == "float32" for name in cut.tensors) else "none"
+    return codec if scaled_as(graph, cut, codec) else "none"
 
 
 def scaled_as(graph: Graph, cut: Cut, codec: str) -> dict[str, tuple[str, int | None]]:

@@ -48,8 +48,16 @@ class TailName:
         fingerprint: str = "",
         scales: tuple[Scales, ...] = (),
     ) -> TailName:
-        """The tail behind these tensors: for cuts that the endpoint may not list, as those of many tensors."""
-        return cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint, scales)
+        """The tail behind these tensors: for cuts that the endpoint may not list, as those of many tensors.
+
+        Raises:
+            InputError: the name is too long to travel, because of scales of channels or of very many tensors.
+        """
+        name = cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint, scales)
+        if (chars := len(str(name))) > _MAX_CHARS:
+            wide = "one scale for each tensor (int8, int4)" if codec.endswith("c") else "a cut of fewer tensors"
+            raise InputError(f"the tail's name has {chars} characters, more than {_MAX_CHARS}; expected {wide}")
+        return name
 
     @classmethod
     def parse(cls, text: str) -> TailName | None:

@@ -272,6 +272,19 @@ def tails(rng: Random) -> list[bytes]:
         "3c000000:" + "9" * 99,
     ]
     cuts += [f"{cut}+int8={rng.choice(scales)}" for cut in ("h1", "h2", "x", "label", "h1,h2")]
+    channels = [
+        "-8.EA.",
+        "-8.EA._w",
+        "99.EA.",
+        "-8..-8.E.",
+        "-8.EA.EBEB",
+        "-8." + "EBAQ" * 1500 + ".",
+        "-8.é.",
+        "..",
+        ".",
+    ]
+    cuts += [f"{cut}+{rng.choice(['int8c', 'int4c', 'int5'])}={rng.choice(channels)}" for cut in ("h1", "x", "label")]
+    cuts += [f"h1+int4={rng.choice(scales)}", "h1+int16=3c000000:1", "h1+int4"]
     prints = ["", "", "", ":", ":deadbeef", ":dead", ":" + "0" * 64, ":" + "g" * 8, ":" + "a" * 200]
     model = rng.choice(["mlp", "mlp", "image", "lite", "nothing", "broken", "", "%6dlp"])
     rest = rng.choice(["", "/ready", "/infer", "/versions/1", "/versions/1/infer", "/versions/9/infer"])

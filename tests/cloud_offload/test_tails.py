@@ -21,6 +21,7 @@ from edge_sdk.bundle import Variant
 from edge_sdk.engines.base import LoadOptions
 from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine
 from edge_sdk.engines.samples import made_up_feeds
+from edge_sdk.errors import EndpointRefused, InputError
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.codec import Scale, coding_mark
 from edge_sdk.graph.cuts import Cut, cut_at, cuts_of, input_cut
@@ -275,3 +276,16 @@ def test_the_whole_model_is_the_tail_behind_its_inputs(device: HttpEndpoint, mod
             outputs = runner.run(feeds)
             assert runner.figures().remote == 1, runner.figures()
         assert np.abs(outputs["y"] - expected).max() <= (0 if codec == "none" else 0.05)
+
+
+def test_scales_of_many_channels_fit_into_a_name(device: HttpEndpoint) -> None:
+    graph = open_graph(models.onnx_mlp())
+    cut = cut_at(graph, ["h2"])
+    scales = (tuple(Scale(1.5 * 2.0 ** -(n % 14), n % 200) for n in range(2048)),)
+    name = TailName.of_tensors("mlp", cut.tensors, "int8c", "", scales)
+    assert TailName.parse(str(name)) == name and len(str(name)) < 6000
+    # It reaches the endpoint whole, which sees that h2 has no such channels.
+    with pytest.raises(EndpointRefused, match=r"2048 scales of channels given for 'h2'; expected one"):
+        device.metadata(str(name))
+    with pytest.raises(InputError, match="characters, more than 8192; expected one scale for each tensor"):
+        TailName.of_tensors("mlp", ("a", "b"), "int4c", "", scales * 2)

@@ -17,7 +17,7 @@ from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import open_model
 from edge_sdk.graph import open_graph
-from edge_sdk.graph.codec import CODECS, coded_tensors, scaled_as, wire_bytes
+from edge_sdk.graph.codec import CODECS, coded_tensors, effective_codec, scaled_as, wire_bytes
 from edge_sdk.graph.codec_ranges import RangeWatch
 from edge_sdk.graph.codec_scales import Scale, channel_scales, coding_text, read_coding, tensor_scale
 from edge_sdk.graph.cuts import Cut, cut_at
@@ -261,3 +261,11 @@ def test_parts_are_made_with_every_codec(codec: str, untried: None) -> None:
         made = made_parts(model, cut_at(graph, [name]), codec=codec, samples=[made_up_feeds(info.inputs)])
     assert made.difference.relative <= {"none": 1e-5, "fp16": 1e-2, "int16": 1e-2}.get(codec, 0.5)
     assert split_model(content, made.split.cut, codec=codec, scales=made.split.scales).tail == made.split.tail
+
+
+def test_a_codec_that_changes_nothing_is_none() -> None:
+    floats, whole = (open_graph(onnx_identity([1, 64], dtype)) for dtype in ("float32", "uint8"))
+    for codec in CODECS:
+        assert effective_codec(floats, cut_at(floats, ["a"]), codec) == codec
+        expected = codec if codec.startswith("int4") else "none"
+        assert effective_codec(whole, cut_at(whole, ["a"]), codec) == expected
