@@ -18,7 +18,7 @@ from edge_sdk.errors import InputError
 from edge_sdk.planner.plans import Candidate, Plan, Remote
 from edge_sdk.wire.link_estimate import DOWN_HEAD_BYTES, UP_HEAD_BYTES
 
-__all__ = ["AssumedLink", "Curve", "Stretch", "chosen_at", "curves_of", "envelope"]
+__all__ = ["AssumedLink", "Curve", "Stretch", "assumed_links", "chosen_at", "curves_of", "envelope"]
 
 _MS_PER_BYTE = 8e-3
 """At one megabit a second."""
@@ -88,13 +88,22 @@ class Stretch:
     to_mbps: float
 
 
+def assumed_links(plan: Plan) -> dict[str, AssumedLink]:
+    """The links that a plan was made for, by endpoint; without those whose bandwidth nothing tells."""
+    found = {}
+    for one in plan.links:
+        up_mbps, down_mbps = one.up_mbps or one.down_mbps, one.down_mbps or one.up_mbps
+        if up_mbps and down_mbps:
+            found[one.endpoint] = AssumedLink(one.rtt_ms, up_mbps, down_mbps, one.loss_share)
+    return found
+
+
 def chosen_at(plan: Plan) -> int | None:
     """Place of the chosen candidate in the plan's table; None where it is not in there."""
     for at, candidate in enumerate(plan.candidates):
         way = (plan.variant, plan.engine, plan.accelerator)
-        if (candidate.kind, candidate.way, candidate.remote) == (plan.kind, way, plan.remote) and (
-            candidate.placement == plan.placement
-        ):
+        parts = (candidate.kind, candidate.way, candidate.placement, candidate.remote, candidate.cascade)
+        if parts == (plan.kind, way, plan.placement, plan.remote, plan.cascade):
             return at
     return None
 
@@ -108,17 +117,18 @@ def curves_of(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | 
     Args:
         plan: a plan over a link.
         link: it was made for.
-        links: by endpoint, where they differ; when bandwidth and round trip of `link` change, theirs change in
-            proportion.
+        links: by endpoint; the plan's own where None. When bandwidth and round trip of `link` change, theirs change
+            in proportion.
     """
     measured_here = any(c.kind == "local" and c.feasible and c.measured is not None for c in plan.candidates)
     first = next((at for at, c in enumerate(plan.candidates) if c.kind == "local" and c.relative == 1.0), None)
     found = []
+    links = assumed_links(plan) if links is None else links
     for at, candidate in enumerate(plan.candidates):
         if not candidate.feasible:
             continue
         if candidate.remote is not None:
-            theirs = (links or {}).get(candidate.remote.endpoint, link)
+            theirs = links.get(candidate.remote.endpoint, link)
             curve = _remote_curve(at, candidate, candidate.remote, link, theirs)
         else:
             if candidate.kind == "local" and measured_here and candidate.measured is None:
@@ -185,19 +195,17 @@ def _remote_curve(at: int, candidate: Candidate, remote: Remote, link: AssumedLi
     turns = min(max(beyond_ms / theirs.rtt_ms, 0.0), most) if theirs.rtt_ms else 1.0
     beyond_ms -= turns * theirs.rtt_ms
     there_ms = remote.endpoint_ms + beyond_ms
-    told_ms = remote.head_ms + remote.link_ms + remote.endpoint_ms
-    latency_ms = candidate.figures.latency_ms if candidate.figures is not None else told_ms
-    share, more_ms = 1.0, latency_ms - told_ms
-    if candidate.kind == "cascade" and told_ms > remote.head_ms:
-        # Only a share of the inputs goes up; the candidate's latency is the mean over all.
-        share, more_ms = min(max((latency_ms - remote.head_ms) / (told_ms - remote.head_ms), 0.0), 1.0), 0.0
+    # Of a cascade only a share of the requests goes this way, after the small variant answered.
+    share, small_ms = (1.0, 0.0) if candidate.cascade is None else (candidate.cascade.share, candidate.cascade.small_ms)
+    told_ms = small_ms + share * (remote.head_ms + remote.link_ms + remote.endpoint_ms)
+    more_ms = 0.0 if candidate.figures is None else candidate.figures.latency_ms - told_ms
     if link.rtt_ms:
         turns *= theirs.rtt_ms / link.rtt_ms
     else:
         there_ms += turns * theirs.rtt_ms
     return Curve(
         at,
-        fixed_ms=max(remote.head_ms + share * there_ms + more_ms, 0.0),
+        fixed_ms=max(small_ms + share * (remote.head_ms + there_ms) + more_ms, 0.0),
         turns=share * turns,
         slope=share * bytes_ms * link.up_mbps,
     )

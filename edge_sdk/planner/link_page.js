@@ -220,8 +220,10 @@
     order.forEach((curve, place) => {
       const row = rows.get(curve.at), ms = latency(curve, mbps, rtt);
       row.querySelector('[data-cell="latency"]').textContent = three(ms);
-      if (curve.link_ms !== null)
-        row.querySelector('[data-cell="link"]').textContent = three(Math.max(0, curve.link_ms + ms - latency(curve, data.up_mbps, data.rtt_ms)));
+      if (curve.link_ms !== null) {
+        const more = curve.share ? (ms - latency(curve, data.up_mbps, data.rtt_ms)) / curve.share : 0;
+        row.querySelector('[data-cell="link"]').textContent = three(Math.max(0, curve.link_ms + more));
+      }
       (place < data.best_shown ? $("best") : rest).append(row);
     });
     if (rest) rest.append(...silent);

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import MissingExtra
-from edge_sdk.planner.link_curves import AssumedLink, Curve, Stretch, chosen_at, curves_of, envelope
+from edge_sdk.planner.link_curves import AssumedLink, Curve, Stretch, assumed_links, chosen_at, curves_of, envelope
 from edge_sdk.planner.link_plot import NARROW, WIDE, Named, Shape, draw, latency_range, three_digits
 from edge_sdk.planner.link_rows import KINDS, Row, about_choice, leaks, rank, rows_of, stays_local, where_a_split_pays
 from edge_sdk.planner.plans import Plan
@@ -56,7 +56,7 @@ def render(
         rtt_ms: round trip that the plan was made for.
         up_mbps, down_mbps: megabits a second from and to the device.
         loss_share: of packets, 0 to 1.
-        links: by endpoint, where the links of several endpoints differ.
+        links: by endpoint, where the links of several endpoints differ; the plan's own where None.
 
     Raises:
         MissingExtra: jinja2 is not installed.
@@ -96,6 +96,7 @@ def write_page(
 
 
 def _content(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | None) -> dict[str, Any]:
+    links = assumed_links(plan) if links is None else links
     curves = curves_of(plan, link, links)
     chosen = chosen_at(plan)
     rows = rows_of(plan, curves, chosen, link.up_mbps, link.rtt_ms)
@@ -109,7 +110,7 @@ def _content(plan: Plan, link: AssumedLink, links: Mapping[str, AssumedLink] | N
         "plan": plan,
         "link": link,
         "chosen": None if chosen is None else rows[chosen],
-        "links": {} if links is None else {name: other for name, other in links.items() if other != link},
+        "links": {name: other for name, other in links.items() if other != link},
         "about_choice": about_choice(rows, stretches, chosen, link.rtt_ms),
         "pays": where_a_split_pays(stretches, kinds),
         "best_of_kinds": _best_of_kinds(rows),
@@ -242,9 +243,10 @@ def _curve_data(row: Row, curve: Curve, letter: str | None) -> dict[str, Any]:
         "fixed_ms": curve.fixed_ms,
         "turns": curve.turns,
         "slope": curve.slope,
-        "bytes": 0 if remote is None else remote.up_bytes + remote.down_bytes,
+        "bytes": row.both_bytes,
         "energy_mj": row.energy_mj,
         "link_ms": None if remote is None else remote.link_ms,
+        "share": row.share,
     }
 
 

@@ -44,8 +44,20 @@ class Row:
 
     @property
     def up_bytes(self) -> int:
-        """What one request sends."""
-        return 0 if self.candidate.remote is None else self.candidate.remote.up_bytes
+        """What one request sends; the mean where only some go up."""
+        remote = self.candidate.remote
+        return 0 if remote is None else round(self.share * remote.up_bytes)
+
+    @property
+    def both_bytes(self) -> int:
+        """What one request sends and receives, likewise."""
+        remote = self.candidate.remote
+        return 0 if remote is None else round(self.share * (remote.up_bytes + remote.down_bytes))
+
+    @property
+    def share(self) -> float:
+        """Part of the requests that go where the candidate's `remote` says."""
+        return 1.0 if self.candidate.cascade is None else self.candidate.cascade.share
 
     @property
     def energy_mj(self) -> float | None:
@@ -76,7 +88,7 @@ def rows_of(plan: Plan, curves: Sequence[Curve], chosen: int | None, up_mbps: fl
         curve = by_place.get(at)
         figures = candidate.figures
         latency_ms = curve.latency_ms(up_mbps, rtt_ms) if curve else None if figures is None else figures.latency_ms
-        variant = f"{candidate.variant}, " if several_variants else ""
+        variant = f"{candidate.variant}, " if several_variants and candidate.cascade is None else ""
         endpoint = candidate.remote.endpoint if candidate.remote is not None and several_endpoints else ""
         place = variant + _place(candidate) + (f", {_short(endpoint)}" if endpoint else "")
         travels_as = "" if candidate.remote is None else _coded(candidate.remote)
@@ -94,7 +106,7 @@ def rank(rows: Sequence[Row], plan: Plan) -> list[Row]:
         missed = limit is not None and latency_ms > limit
         first = latency_ms
         if plan.objective == "bytes":
-            first = row.up_bytes + (row.candidate.remote.down_bytes if row.candidate.remote is not None else 0)
+            first = row.both_bytes
         elif plan.objective == "energy" and row.energy_mj is not None:
             first = row.energy_mj
         return missed, latency_ms if missed else first, latency_ms, not row.chosen
@@ -193,7 +205,9 @@ def _leakage(candidate: Candidate) -> float:
 
 def _place(candidate: Candidate) -> str:
     """What tells it from others of its kind, without how it travels."""
-    remote = candidate.remote
+    remote, parts = candidate.remote, candidate.cascade
+    if parts is not None:
+        return f"{_short(parts.small)}, {parts.share:.0%} to {_short(parts.big)}"
     if remote is None:
         threads = candidate.placement.threads
         accelerator = "" if candidate.accelerator == "cpu" else f" on {candidate.accelerator}"
@@ -209,8 +223,8 @@ def _place(candidate: Candidate) -> str:
 
 
 def _name(candidate: Candidate, place: str, travels_as: str) -> str:
-    if candidate.remote is None:
-        return f"{candidate.kind}: {place}"
+    if candidate.remote is None or candidate.cascade is not None:
+        return f"{candidate.kind}: {place}" + (f" as {travels_as}" if candidate.remote is not None else "")
     at = place.replace(WHOLE_INPUT, "").strip(", ") if candidate.kind == "offload" else f"at {place}"
     return f"{candidate.kind} {at}".strip() + (f" as {travels_as}" if travels_as != RAW else f", {RAW}")
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import InputError
-from edge_sdk.planner.link_curves import AssumedLink, Curve, chosen_at, curves_of, envelope
-from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan, Remote
+from edge_sdk.planner.link_curves import AssumedLink, Curve, assumed_links, chosen_at, curves_of, envelope
+from edge_sdk.planner.plans import Candidate, Escalation, Figures, LinkFigures, Placement, Plan, Remote
 from edge_sdk.wire.link_estimate import DOWN_HEAD_BYTES, UP_HEAD_BYTES
 
 LINK = AssumedLink(rtt_ms=40.0, up_mbps=4.0, down_mbps=8.0)
@@ -65,6 +65,7 @@ def plan(*candidates: Candidate, chosen: int = 0, **more: Any) -> Plan:
         accelerator=one.accelerator,
         placement=one.placement,
         remote=one.remote,
+        cascade=one.cascade,
         objective=more.pop("objective", "latency"),
         reason="",
         candidates=candidates,
@@ -97,14 +98,29 @@ def test_what_loss_costs_grows_with_the_round_trip() -> None:
 
 
 def test_of_a_cascade_only_the_share_that_goes_up_pays_for_the_link() -> None:
-    always = remote("cascade", 20_000, 45.0, 6.0)
-    assert always.remote is not None
-    there_ms = always.remote.link_ms + always.remote.endpoint_ms
-    (curve,) = curves_of(plan(remote("cascade", 20_000, 45.0, 6.0, latency_ms=45.0 + 0.25 * there_ms)), LINK)
-    assert curve.turns == pytest.approx(0.25)
-    assert curve.latency_ms(1e9, 0.0) == pytest.approx(45 + 0.25 * 6, abs=1e-3)
-    local_cascade = local(12.0, kind="cascade")
-    assert curves_of(plan(local_cascade), LINK)[0].latency_ms(1, 1) == 12
+    big = remote("offload", 20_000, 1.0, 6.0)
+    assert big.figures is not None
+    parts = Escalation(
+        small="s", big="b", score="top", threshold=0.8, share=0.25, small_ms=12.0, big_ms=0.0, big_kind="offload"
+    )
+    cascade = remote("cascade", 20_000, 1.0, 6.0, latency_ms=12.0 + 0.25 * big.figures.latency_ms, cascade=parts)
+    whole, partly = curves_of(plan(big, cascade), LINK)
+    for mbps, rtt_ms in ((0.5, 40.0), (4.0, 40.0), (100.0, 5.0)):
+        assert partly.latency_ms(mbps, rtt_ms) == pytest.approx(12.0 + 0.25 * whole.latency_ms(mbps, rtt_ms))
+    both_here = local(12.0, kind="cascade", cascade=parts)
+    assert curves_of(plan(both_here), LINK)[0].latency_ms(1, 1) == 12
+
+
+def test_a_plan_tells_its_links_itself() -> None:
+    told = LinkFigures(endpoint="box", up_mbps=100.0, down_mbps=None, rtt_ms=2.0)
+    untold = LinkFigures(endpoint="cloud", up_mbps=None, down_mbps=None, rtt_ms=40.0)
+    table = plan(
+        remote("split", 20_000, 45.0, 6.0, AssumedLink(2.0, 100.0, 100.0), endpoint="box"), links=(told, untold)
+    )
+    assert assumed_links(table) == {"box": AssumedLink(2.0, 100.0, 100.0)}
+    (curve,) = curves_of(table, LINK)
+    assert table.candidates[0].predicted is not None
+    assert curve.latency_ms(4.0, 40.0) == pytest.approx(table.candidates[0].predicted.latency_ms)
 
 
 def test_links_of_several_endpoints_move_in_proportion() -> None:

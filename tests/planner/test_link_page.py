@@ -19,7 +19,7 @@ from edge_sdk.errors import InputError, MissingExtra
 from edge_sdk.planner import link_page
 from edge_sdk.planner.link_curves import AssumedLink
 from edge_sdk.planner.link_page import render, write_page
-from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan, Remote
+from edge_sdk.planner.plans import Candidate, Escalation, Figures, Placement, Plan, Remote
 
 pytest.importorskip("jinja2")
 
@@ -84,6 +84,16 @@ WIDE_SPLIT = remote("split", 50_000, 30.0, 6.0, codec="fp16", cut="0b63cad6f31e"
 POOR_SPLIT = remote("split", 6_000, 60.0, 5.0, codec="int4", feasible=False, reason="int4 costs 0.05 of accuracy")
 RAW = remote("offload", 150_528, 0.2, 9.0, leakage=1.0)
 KEPT_RAW = msgspec.structs.replace(RAW, feasible=False, reason="the input must stay on the device")
+CASCADE = remote(
+    "cascade",
+    8_000,
+    1.0,
+    9.0,
+    coding="webp@75",
+    cascade=Escalation(
+        small="tiny", big="int8", score="top", threshold=0.8, share=0.2, small_ms=20.0, big_ms=0, big_kind="offload"
+    ),
+)
 ALL = (LOCAL, SLOWER, SPLIT, WIDE_SPLIT, POOR_SPLIT, RAW)
 
 
@@ -102,6 +112,7 @@ def plan(*candidates: Candidate, chosen: int = 0, **more: Any) -> Plan:
         predicted=one.predicted,
         measured=one.measured,
         remote=one.remote,
+        cascade=one.cascade,
         reason=more.pop("reason", "because it is the fastest"),
         candidates=candidates,
         **more,
@@ -186,6 +197,14 @@ def test_it_says_how_far_the_choice_holds_and_what_would_be_faster() -> None:
 def test_links_that_differ_are_told() -> None:
     text = Page(page_of(plan(*ALL, chosen=2), links={"http://192.0.2.1:8123": AssumedLink(2.0, 100.0, 100.0)})).text
     assert "link to http://192.0.2.1:8123 100 Mbit/s up, 100 down, 2 ms round trip" in text
+
+
+def test_a_cascade_is_called_by_its_parts() -> None:
+    text = Page(page_of(plan(LOCAL, CASCADE, chosen=1))).text
+    assert "cascade: tiny, 20% to int8 as webp@75" in text
+    assert "Bytes that one request sends, on average" in text
+    bars = text[text.index("on average") :]
+    assert "1.6 kB" in bars[: bars.index("Energy")]  # a fifth of 8 kB
 
 
 def test_where_local_is_the_fastest_a_split_does_not_pay() -> None:
@@ -352,7 +371,6 @@ def test_the_sliders_rank_anew(opened: Any) -> None:
     assert "below" in page.inner_text("#pays")
 
 
-CASCADE = msgspec.structs.replace(remote("cascade", 150_528, 20.0, 9.0), predicted=Figures(latency_ms=60.0))
 NEAR_CROSSINGS = tuple(
     remote("split", 2_000 * 2**at, 100.0 - 12 * at, 5.0, cut=f"c{at}", tensors=(f"t{at}",)) for at in range(6)
 )
