@@ -51,6 +51,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the verb. Returns the exit code."""
+    if arguments.report is not None:
+        from edge_sdk.planner.link_page import require_page
+
+        require_page()  # before anything is measured for it
     made = _planned_over_link(arguments) if asks_for_link(arguments) else _planned(arguments)
     if arguments.report is not None:
         _write_report(arguments.report, made)
@@ -111,7 +115,8 @@ def _planned_over_link(arguments: argparse.Namespace) -> Plan:
 def _write_report(path: Path, made: Plan) -> None:
     from edge_sdk.planner.link_page import write_page
 
-    link = made.links[0] if made.links else None
+    chosen = made.remote.endpoint if made.remote is not None else None
+    link = next((one for one in made.links if one.endpoint == chosen), made.links[0] if made.links else None)
     up_mbps = (link.up_mbps if link is not None else None) or 10.0
     down_mbps = (link.down_mbps if link is not None else None) or up_mbps
     rtt_ms, loss_share = (link.rtt_ms, link.loss_share) if link is not None else (20.0, 0.0)

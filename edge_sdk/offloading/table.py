@@ -98,10 +98,12 @@ class WaysTable:
         ]
         rows.sort(key=lambda row: (not row.feasible, row.predicted.latency_ms if row.predicted else float("inf")))
         if key == LOCAL:
-            return with_remote(self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places)
+            return with_remote(
+                self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places, self._bounds
+            )
         own = (row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key)
         chosen = min(own, key=lambda row: row.predicted.latency_ms if row.predicted else float("inf"))
-        return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places)
+        return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places, self._bounds)
 
     def _why_local(self, rows: Sequence[Candidate], failures: Mapping[str, str]) -> str:
         best = next((row for row in rows if row.feasible and row.predicted is not None), None)

@@ -195,7 +195,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         device: name of the device it was made for.
         objective: what was minimised: "latency", "energy" or "bytes".
         holds: the constraints it was made under, by name: "min_accuracy", "max_latency_ms", "max_memory_mb",
-            "max_bytes", "max_leakage", "rate_hz".
+            "max_bytes", "max_leakage", "keep_input_local" (1.0), "rate_hz".
         misses: those of `holds` that no candidate meets, so that this plan breaks them.
         confidence: how likely, from 0 to 1, the chosen candidate is no slower than any other that was measured; None
             where nothing was measured.

@@ -71,7 +71,12 @@ def remote_candidate(
 
 
 def with_remote(
-    plan: Plan, rows: Sequence[Candidate], chosen: Candidate, reason: str, places: Sequence[RemotePlace]
+    plan: Plan,
+    rows: Sequence[Candidate],
+    chosen: Candidate,
+    reason: str,
+    places: Sequence[RemotePlace],
+    bounds: Bounds,
 ) -> Plan:
     """A local plan with the rows over the link added to its table, and whichever was chosen of all.
 
@@ -81,7 +86,9 @@ def with_remote(
         chosen: one of `plan.candidates` or of `rows`.
         reason: one line.
         places: that it was made for.
+        bounds: what may leave the device, and which kinds were asked for.
     """
+    local = [row if "local" in bounds.kinds or row is chosen else _not_asked(row) for row in plan.candidates]
     limit, figures = plan.holds.get("max_latency_ms"), chosen.figures
     misses = {*plan.misses} - {"max_latency_ms"}
     if limit is not None and figures is not None and figures.latency_ms > limit:
@@ -101,8 +108,19 @@ def with_remote(
         links=tuple(_figures(place) for place in places),
         misses=tuple(sorted(misses)),
         reason=reason,
-        candidates=(*plan.candidates, *rows),
+        candidates=(*local, *rows),
+        holds={**plan.holds, **_held(bounds)},
     )
+
+
+def _not_asked(row: Candidate) -> Candidate:
+    return msgspec.structs.replace(row, feasible=False, reason=row.reason if not row.feasible else "not asked for")
+
+
+def _held(bounds: Bounds) -> dict[str, float]:
+    named = {"max_bytes": bounds.max_bytes, "max_leakage": bounds.max_leakage}
+    held = {name: float(value) for name, value in named.items() if value is not None}
+    return held | ({"keep_input_local": 1.0} if bounds.keep_input_local else {})
 
 
 def _figures(place: RemotePlace) -> LinkFigures:

@@ -24,6 +24,8 @@ __all__ = ["LocalRun", "remote_ways"]
 
 _log = logging.getLogger(__name__)
 
+LEAST_TAIL = 0.01
+"""A tail with less of the work is none."""
 UNTOLD_CODECS = ("none", "fp16")
 """Those that may be chosen where no bundle tells what a codec costs in accuracy: fp16 keeps 11 bits of every value."""
 AGREEMENT = "agreement"
@@ -77,6 +79,8 @@ def remote_ways(variant: Variant, local: LocalRun, rates: Rates | None, max_drop
     ways: list[RemoteWay] = []
     kinds = {op.name: op.kind for op in graph.ops}
     for cut, head, share in zip(cuts, heads, shares, strict=True):
+        if 1.0 - share < LEAST_TAIL and cut.head_ops:
+            continue  # all of it would run here, and only its answer travel
         hides_nothing = not inputs.isdisjoint(cut.tensors) or all(kinds[op] in _REVERSIBLE for op in head)
         known = kept.get(cut.id)
         for travelling in _travelling(graph, cut, known, max_drop):
