@@ -186,8 +186,6 @@ class Bounds:
 
 def barred_remote(way: RemoteWay, bounds: Bounds) -> str:
     """What stands against a way; "" where nothing does."""
-    if way.barred:
-        return way.barred
     if way.kind not in bounds.kinds:
         return f"{way.kind} is not asked for"
     if bounds.keep_input_local and way.sends_input:
@@ -203,7 +201,7 @@ def barred_remote(way: RemoteWay, bounds: Bounds) -> str:
             return f"gives away {way.leakage:.0%} of the input, more than max_leakage={bounds.max_leakage:g}"
     if bounds.min_accuracy is not None and way.accuracy is not None and way.accuracy < bounds.min_accuracy:
         return f"accuracy {way.accuracy:.4g} is below min_accuracy={bounds.min_accuracy:g}"
-    return ""
+    return way.barred
 
 
 def cost_of(

@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 LEAST_TAIL = 0.01
 """A tail with less of the work is none."""
 UNTOLD_CODECS = ("none", "fp16")
-"""Those that may be chosen where no bundle tells what a codec costs in accuracy: fp16 keeps 11 bits of every value."""
+"""Those that are listed where no bundle tells of any."""
+UNTOLD = "nobody measured what {} costs in accuracy: edge-sdk build --cuts does"
 AGREEMENT = "agreement"
 _REVERSIBLE = frozenset({"quantize", "dequantize", "reshape", "transpose", "pad", "elementwise"})
 """Kinds of ops behind which the input is still there for whoever knows the model."""
@@ -51,7 +52,7 @@ def remote_ways(variant: Variant, local: LocalRun, rates: Rates | None, max_drop
     """All of one variant: the whole model elsewhere, and each cut of its Pareto set, by codec and coding.
 
     Heads are predicted: the cost model shares out what the whole was measured to take. Bytes and accuracy are those of
-    the bundle, where it tells; otherwise as the graph has them, with codecs that hardly lose anything.
+    the bundle, where it tells; otherwise as the graph has them, and only what loses nothing may be chosen.
 
     Args:
         variant: of a bundle, or a plain file.
@@ -155,7 +156,11 @@ def _travelling(graph: Graph, cut: Cut, kept: KeptCut | None, max_drop: float) -
         ]
     floats = any(graph.tensors[name].dtype == "float32" for name in cut.tensors)
     sizes = [(codec, wire_bytes(graph, cut, codec)) for codec in (UNTOLD_CODECS if floats else UNTOLD_CODECS[:1])]
-    return [_Travelling(codec, "none", size) for codec, size in sizes if size is not None]
+    return [
+        _Travelling(codec, "none", size, barred="" if codec == "none" else UNTOLD.format(codec))
+        for codec, size in sizes
+        if size is not None
+    ]
 
 
 def _against(told: CutCodec, max_drop: float) -> str:
@@ -163,6 +168,6 @@ def _against(told: CutCodec, max_drop: float) -> str:
     name = told.codec if told.coding == "none" else f"{told.codec}+{told.coding}"
     if told.drop is not None and told.drop > max_drop:
         return f"{name} costs {told.drop:.3g} of {told.metric or 'accuracy'}, more than {max_drop:g}"
-    if told.drop is None and (told.codec not in UNTOLD_CODECS or "@" in told.coding):
-        return f"nobody measured what {name} costs in accuracy"
+    if told.drop is None and (told.codec != "none" or "@" in told.coding):
+        return UNTOLD.format(name)
     return ""

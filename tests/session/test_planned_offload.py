@@ -1,0 +1,143 @@
+"""`edge_sdk.load(..., endpoints=…)` with nothing pinned: the planner chooses where the model runs, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+
+import edge_sdk
+from edge_sdk.errors import InputError
+from edge_sdk.tensors import Array
+from tests import models
+from tests.cloud_offload.endpoints import Endpoint, put, running
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    folder = tmp_path_factory.mktemp("endpoint")
+    put(folder / "repository", "mlp", models.onnx_mlp())
+    with running(folder / "repository", folder / "endpoint-cache") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "mlp.onnx"
+    path.write_bytes(models.onnx_mlp())
+    return path
+
+
+X = np.random.default_rng(0).standard_normal((1, 8), np.float32)
+
+
+def answer(session: edge_sdk.Session) -> Array:
+    return next(iter(session.run(X).values()))
+
+
+def test_a_model_that_takes_less_here_than_the_way_there_stays(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url]) as session:
+        plan = session.plan
+        answer(session)
+        figures = session.split_figures()
+    assert plan.kind == "local"
+    assert "a split does not pay" in plan.reason
+    assert figures is not None and (figures.requests, figures.local) == (1, 1)
+
+
+def test_the_table_holds_every_way_with_its_parts(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url]) as session:
+        plan = session.plan
+    rows = [row for row in plan.candidates if row.remote is not None]
+    assert {"split", "offload"} == {row.kind for row in rows}
+    for row in rows:
+        remote, figures = row.remote, row.predicted
+        assert remote is not None and figures is not None
+        assert remote.endpoint == server.url
+        assert remote.up_bytes > 0
+        assert figures.latency_ms == pytest.approx(remote.head_ms + remote.link_ms + remote.endpoint_ms, abs=1e-3)
+    assert plan.links[0].endpoint == server.url
+    assert not plan.links[0].stated
+
+
+@pytest.mark.parametrize("kind", ["split", "offload"])
+def test_whichever_kind_is_asked_for_answers_as_the_whole_does(server: Endpoint, model: Path, kind: str) -> None:
+    with edge_sdk.load(model) as session:
+        expected = answer(session)
+    with edge_sdk.load(model, endpoints=[server.url], ways=[kind]) as session:
+        plan = session.plan
+        found = [answer(session) for _ in range(5)]
+        figures = session.split_figures()
+    assert plan.kind == kind
+    assert plan.remote is not None and plan.remote.measured
+    assert "predicted" in plan.reason and "on the link" in plan.reason
+    assert figures is not None and figures.remote > 0
+    for one in found:
+        np.testing.assert_allclose(one, expected, rtol=1e-5)
+
+
+def test_an_input_that_must_stay_is_never_sent(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url], ways=["split", "offload"], keep_input_local=True) as session:
+        plan = session.plan
+    assert plan.kind == "split"
+    assert plan.holds["keep_input_local"] == 1.0
+    sends = [row for row in plan.candidates if row.kind == "offload"]
+    assert sends and not any(row.feasible for row in sends)
+    assert "must stay on the device" in sends[0].reason
+
+
+def test_nothing_is_sent_that_is_larger_than_allowed(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url], ways=["split", "offload"], max_bytes=0) as session:
+        plan = session.plan
+        answer(session)
+    assert plan.kind == "local"
+    assert all("more than max_bytes=0" in row.reason for row in plan.candidates if row.remote is not None)
+
+
+def test_without_an_endpoint_that_answers_all_of_it_runs_here(model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[NOBODY], ways=["split"]) as session:
+        assert session.plan.kind == "local"
+        assert "Connection refused" in session.plan.reason
+        assert answer(session).shape
+
+
+def test_the_second_load_makes_nothing_anew(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url], ways=["split"]) as session:
+        first = session.plan
+    with edge_sdk.load(model, endpoints=[server.url], ways=["split"]) as session:
+        second = session.plan
+    assert second.planning_ms < first.planning_ms
+    assert second.kind == "split"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"ways": ["cloud"]}, "expected some of local, split, offload, cascade"),
+        ({"ways": "split"}, "as a list"),
+        ({"ways": []}, "expected some of"),
+        ({"max_bytes": -1}, "max_bytes is -1"),
+        ({"max_leakage": 2.0}, "expected a share from 0 to 1"),
+        ({"radio": "5g"}, "expected one of wifi, lte, 3g, wired"),
+        ({"coding": "zstd"}, "without a cut or codec"),
+        ({"coding": "gif@3", "cut": "h2"}, "input coding 'gif@3' is not known"),
+    ],
+)
+def test_what_does_not_fit_is_told(model: Path, asked: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told.replace("(", r"\(")):
+        edge_sdk.load(model, endpoints=[NOBODY], **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [{"ways": ["split"]}, {"keep_input_local": True}, {"max_bytes": 9}, {"radio": "lte"}])
+def test_what_says_nothing_without_endpoints_is_told(model: Path, asked: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(asked))} is given without endpoints"):
+        edge_sdk.load(model, **asked)  # type: ignore[arg-type]
