@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from edge_sdk.bundle import Cascade
+
 __all__ = ["SCHEMA", "STORED", "BuildResult", "VariantRow"]
 
 SCHEMA = 1
@@ -82,6 +84,7 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
         source_accuracy: of the source, where there are labels.
         max_drop: the bound.
         rows: one a variant, in the order they were tried.
+        cascades: pairs of variants that hold the bound together.
         notes: what was assumed or left out, one line each.
     """
 
@@ -99,4 +102,5 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     source_accuracy: float | None = None
     max_drop: float
     rows: tuple[VariantRow, ...]
+    cascades: tuple[Cascade, ...] = ()
     notes: tuple[str, ...] = ()

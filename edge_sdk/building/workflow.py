@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from edge_sdk.building.coding_costs import measured_cuts
 from edge_sdk.building.figures import Observer, this_device
 from edge_sdk.building.golden import golden_samples
+from edge_sdk.building.pairing import found_cascades, without_idle
 from edge_sdk.building.result import BuildResult, VariantRow
 from edge_sdk.building.trials import Progress, Trials
-from edge_sdk.building.writing import described, write_bundle
+from edge_sdk.building.writing import Entry, described, write_bundle
+from edge_sdk.bundle import Cascade
 from edge_sdk.compress.data import Data, read_data
 from edge_sdk.compress.guard import Guard
 from edge_sdk.compress.making import kind_of
 from edge_sdk.compress.running import Subject, logical_signature
-from edge_sdk.compress.scores import metric_for
+from edge_sdk.compress.scores import Metric, metric_for
 from edge_sdk.compress.variants import Maker
-from edge_sdk.errors import BundleError, CompressionError, InputValueError
+from edge_sdk.errors import BundleError, CompressionError, EdgeError, InputValueError
+from edge_sdk.signature import Signature
 
 __all__ = ["CALIBRATION_SAMPLES", "Reading", "build"]
 
@@ -62,6 +68,8 @@ def build(
     name: str | None = None,
     as_zip: bool | None = None,
     measure_s: float = 1.0,
+    cuts_s: float | None = None,
+    cascade: bool = False,
     recipe: Mapping[str, str] | None = None,
     progress: Progress = _silent,
 ) -> BuildResult:
@@ -83,6 +91,10 @@ def build(
         name: of the model; the source's where None.
         as_zip: see `bundle.create`.
         measure_s: how long timing one variant may take; 0 times nothing.
+        cuts_s: how long measuring the cuts of a variant by every codec may take (see `coding_costs.measured_cuts`);
+            None to list them only.
+        cascade: whether to look for pairs of variants that hold `max_drop` together (see `pairing.found_cascades`);
+            variants beyond the bound are then stored with a mark where a cascade needs them.
         recipe: how the source itself came about, for the bundle to keep.
         progress: told before each step.
 
@@ -103,6 +115,8 @@ def build(
         samples = golden_samples(judging, subject)
     if judging is None and metric is not None:
         raise InputValueError(f"metric {metric!r} needs data with labels; give it as evaluate")
+    if judging is None and (cascade or cuts_s is not None):
+        raise InputValueError(f"{'a cascade' if cascade else 'measuring cuts'} needs data; give it as evaluate")
     guard = None if judging is None else Guard(source, judging, max_drop, metric_for(judging, metric))
     like = described(logical_signature(*specs), (judging, calibrating), reading.classes)
     with (
@@ -110,16 +124,26 @@ def build(
         Observer(samples, like, measure_s) as observer,
         Maker(source, calibrating, guard) as maker,
     ):
-        trials = Trials(source, Path(folder), maker, guard, observer, keep)
+        trials = Trials(source, Path(folder), maker, guard, observer, keep or cascade)
         trials.run(variants, twins, progress)
         if not trials.entries:
             raise BundleError(f"{out}: no variant is left to be stored: {_last_words(trials.rows)}")
+        scoring = None if guard is None else guard.metric
+        pairs: tuple[Cascade, ...] = ()
+        notes: list[str] = []
+        if cascade and judging is not None:
+            progress("calibrating cascades", 0, 1)
+            pairs, told = found_cascades(trials.entries, judging, scoring, like, max_drop)
+            notes += told
+            _settle(trials, pairs, keep)
+        if cuts_s is not None and judging is not None:
+            trials.entries = [_with_cuts(e, judging, scoring, like, cuts_s, notes, progress) for e in trials.entries]
         progress("writing the bundle", 1, 1)
         made_by = {**(recipe or {}), "source": source.name, "max_drop": f"{max_drop:g}"}
         made_by |= {"calibration": _told(calibrating)} if calibrating is not None else {}
         made_by |= {"evaluation": _told(judging)} if judging is not None else {}
         name = name or source.stem
-        with write_bundle(out, name, like, trials.entries, samples, made_by, as_zip) as bundle:
+        with write_bundle(out, name, like, trials.entries, samples, made_by, as_zip, pairs) as bundle:
             return BuildResult(
                 name=name,
                 source=source.name,
@@ -134,8 +158,40 @@ def build(
                 source_accuracy=None if guard is None else guard.source_accuracy,
                 max_drop=max_drop,
                 rows=tuple(trials.rows),
-                notes=_notes(calibrating, judging, (calibration, evaluate), bool(samples)),
+                cascades=pairs,
+                notes=(*_notes(calibrating, judging, (calibration, evaluate), bool(samples)), *notes),
             )
+
+
+def _settle(trials: Trials, pairs: Sequence[Cascade], keep: bool) -> None:
+    """Takes out variants beyond the bound that were made for a cascade and are in none."""
+    stay = without_idle(trials.entries, pairs, keep)
+    gone = {entry.row.name for entry in trials.entries} - {entry.row.name for entry in stay}
+    trials.entries = stay
+    trials.rows = [msgspec.structs.replace(r, status="dropped") if r.name in gone else r for r in trials.rows]
+
+
+def _with_cuts(
+    entry: Entry,
+    data: Data,
+    metric: Metric | None,
+    like: Signature,
+    budget_s: float,
+    notes: list[str],
+    progress: Progress,
+) -> Entry:
+    """The entry with its cuts measured; what could not be is a note."""
+    name = entry.row.name
+    try:
+        cuts, told = measured_cuts(
+            entry.file, entry.cuts, data, metric, variant=name, mapping=entry.mapping, like=like, budget_s=budget_s,
+            progress=progress,
+        )  # fmt: skip
+    except EdgeError as error:
+        notes.append(f"{name}: its cuts are not measured: {error}")
+        return entry
+    notes += [f"{name}: {told}"] if told else []
+    return replace(entry, cuts=cuts)
 
 
 def _check_wish(variants: Sequence[str] | None, max_drop: float) -> None:

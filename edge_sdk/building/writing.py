@@ -15,7 +15,7 @@ from edge_sdk import signature as signatures
 from edge_sdk.building.figures import Observed, this_device
 from edge_sdk.building.golden import golden_requests
 from edge_sdk.building.result import VariantRow
-from edge_sdk.bundle import Accuracy, Bundle, Cut, Latency, Variant, create
+from edge_sdk.bundle import Accuracy, Bundle, Cascade, Cut, Latency, Variant, create
 from edge_sdk.compress.data import Data
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def write_bundle(
     samples: Sequence[Mapping[str, Any]],
     recipe: Mapping[str, str],
     as_zip: bool | None,
+    cascades: Sequence[Cascade] = (),
 ) -> Bundle:
     """Writes the bundle.
 
@@ -54,6 +55,7 @@ def write_bundle(
         entries: the variants.
         samples: feeds of the golden requests; every entry was observed on them.
         recipe: how the bundle was built.
+        cascades: of its variants.
 
     Raises:
         As `bundle.create`.
@@ -66,6 +68,7 @@ def write_bundle(
         variants=[_in_bundle(entry, device.name, device.fingerprint) for entry in entries],
         files={entry.row.name: entry.file for entry in entries},
         cuts=[cut for entry in entries for cut in entry.cuts],
+        cascades=cascades,
         golden=golden_requests(samples, [(e.row.name, e.row.precision, e.observed) for e in entries]),
         recipe={"edge-sdk": __version__, **recipe},
         as_zip=as_zip,

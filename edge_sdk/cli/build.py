@@ -52,6 +52,17 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--twin", metavar="OTHER", type=Path, action="append", default=[], help="the same model in the other format"
     )
+    parser.add_argument(
+        "--cuts",
+        metavar="S",
+        type=number(86400, "seconds"),
+        nargs="?",
+        const=60.0,
+        help="measure bytes, accuracy and leakage of each variant's cuts by every codec, for at most S seconds (60)",
+    )
+    parser.add_argument(
+        "--cascade", action="store_true", help="look for a small variant that may answer what it is sure of"
+    )
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="write a page to choose from")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--python", metavar="PATH", help="the Python that has torch or tensorflow, to convert with")
@@ -129,6 +140,8 @@ def _built(arguments: argparse.Namespace, steps: Steps) -> BuildResult:
             name=name,
             as_zip=True if arguments.zip else None,
             measure_s=arguments.measure,
+            cuts_s=arguments.cuts,
+            cascade=arguments.cascade,
             recipe=converted,
             progress=steps,
         )

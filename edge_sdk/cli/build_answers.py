@@ -30,6 +30,12 @@ def as_text(result: BuildResult) -> list[str]:
     for row in result.rows:
         if row.status != "stored":
             lines += ["", f"{plain(row.name)}: {plain(row.why)}", *(f"  {plain(layer)}" for layer in row.layers)]
+    for made in result.cascades:
+        faster = "" if made.latency_ratio is None else f", {made.latency_ratio:.2f} of its latency"
+        big = plain(made.big)
+        told = f"cascade: {plain(made.small)}, and {big} for {made.escalated_share:.0%} of the requests: "
+        told += f"{plain(made.metric)} {made.accuracy:.1%} against {made.big_accuracy:.1%} of {big} alone{faster}"
+        lines += ["", f"{told} ({made.held_out} samples held out)"]
     if result.notes:
         lines += ["", *(plain(note) for note in result.notes)]
     stored = [row for row in result.rows if row.is_stored]
