@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -86,21 +87,24 @@ def run(
     models = made({cell.model for cell in left}, folder)
     with stage(folder, [model.path for model in models.values()], quota) as on:
         for name, model in models.items():
-            judge = Judge(on, model, kept.known.setdefault(name, {}))
-            try:
-                if not judge.refer(until_s):
-                    return False
-                for cell in (cell for cell in left if cell.model == name):
-                    if time.monotonic() > until_s:
+            known = kept.known.setdefault(name, {})
+            for speed in dict.fromkeys(cell.speed for cell in left if cell.model == name):
+                on.renew(speed)
+                judge = Judge(on, model, known)
+                try:
+                    if not judge.refer(until_s):
                         return False
-                    rows = judge.judge(cell)
-                    kept.rows += rows
-                    for row in rows:
-                        tell(row)
+                    for cell in (cell for cell in left if (cell.model, cell.speed) == (name, speed)):
+                        if time.monotonic() > until_s:
+                            return False
+                        rows = judge.judge(cell)
+                        kept.rows += rows
+                        for row in rows:
+                            tell(row)
+                        kept.write()
+                finally:
                     kept.write()
-            finally:
-                kept.write()
-                judge.close()
+                    judge.close()
     return True
 
 
@@ -202,6 +206,7 @@ def follow(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Runs the grid, or the trace."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was measured is kept, and no process left
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few cells, about a minute")
     parser.add_argument("--json", action="store_true")

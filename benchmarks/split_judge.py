@@ -18,6 +18,9 @@ MOST_DIFFERENT = 0.05
 MOST_WAYS, MOST_AGAIN = 60, 6
 """Ways measured in a cell at most, and of these such as were measured at this device speed in another cell; what else
 was not ruled out is counted in its row."""
+BEST_AGAIN = 2
+"""So many of the best are measured afresh beside the chosen way: the first figures are single ones."""
+LEAST_TAIL = 0.01
 OFFLOAD_CODINGS = {"uint8": ("none", "jpeg@90", "jpeg@75", "webp@80"), "int16": ("none", "flac")}
 
 
@@ -113,12 +116,11 @@ class Judge:
 
     def __init__(self, on: Stage, model: Model, known: dict[Way, Known]) -> None:
         self.stage, self.path, self.known = on, model.path, known
-        self.device = on.device
         self._open: set[str] = set()
         for way, least_bytes in ways_of(model):
             known.setdefault(way, Known(least_bytes))
         with on.unhindered():
-            self._load(str(LOCAL), {})
+            self.load(str(LOCAL), {})
             self.known[LOCAL].cpu_ms = self._ask(str(LOCAL), 8).cpu_ms
 
     def close(self, name: str | None = None) -> None:
@@ -143,7 +145,7 @@ class Judge:
     def judge(self, cell: Cell) -> list[Row]:
         """Both rows of a cell."""
         self.stage.shape(cell.shape)
-        self.device.speed = cell.speed
+        self.stage.device.speed = cell.speed
         chosen = {keep: self._choose(cell, keep) for keep in (False, True)}
         found = self._measure_all(cell)
         rows = [self._row(cell, keep, chosen[keep], found) for keep in (False, True)]
@@ -153,7 +155,7 @@ class Judge:
     def measured(self, cell: Cell) -> dict[Way, float]:
         """Milliseconds of all ways that may be best in a cell."""
         self.stage.shape(cell.shape)
-        self.device.speed = cell.speed
+        self.stage.device.speed = cell.speed
         found = self._measure_all(cell)
         self._close_all_but_local()
         return found
@@ -162,9 +164,20 @@ class Judge:
         """What a request takes here, at the speed of now."""
         return statistics.median(self._ask(str(LOCAL), 8).times_ms)
 
-    def load(self, name: str, options: dict[str, Any]) -> str:
-        """Loads the model once more; the device's key of it."""
-        self._load(name, options)
+    def load(self, name: str, options: dict[str, Any], speed: float | None = None) -> dict[str, Any]:
+        """Loads the model once more; what its plan tells.
+
+        Args:
+            name: of the session.
+            options: of `edge_sdk.load`.
+            speed: of the device, where the product plans: devices of other speeds know nothing of it.
+        """
+        told = self.stage.device.open(self.key(name), self.path, options, self.stage.cache(speed))
+        self._open.add(name)
+        return told
+
+    def key(self, name: str) -> str:
+        """What the device calls a session."""
         return f"{self.path}|{name}"
 
     def _measure_all(self, cell: Cell) -> dict[Way, float]:
@@ -231,7 +244,7 @@ class Judge:
         """What the product chooses here: its plan as JSON, with the key of its session."""
         key = f"chosen, {'input kept' if keep else 'free'}"
         try:
-            told = self._load(key, self.stage.options(self.path, None, keep_input_local=keep))
+            told = self.load(key, self.stage.options(self.path, None, keep_input_local=keep), cell.speed)
         except Refused as error:
             if "keep_input_local" not in str(error):
                 raise
@@ -246,7 +259,7 @@ class Judge:
             w: self._bound_ms(w, cell) for w, k in self.known.items() if k.able and not (keep and w.kind == "offload")
         }
         way = min(able, key=lambda way: able[way])
-        return self._load(key, self.stage.options(self.path, way)) | {"way": told_of(way), "candidates": []}
+        return self.load(key, self.stage.options(self.path, way)) | {"way": told_of(way), "candidates": []}
 
     def _open_pinned(self, way: Way) -> bool:
         """Loads one way; False where the product refuses it, or its answers are too different."""
@@ -254,12 +267,12 @@ class Judge:
         if key in self._open:
             return True
         try:
-            self._load(key, self.stage.options(self.path, way))
+            self.load(key, self.stage.options(self.path, way))
         except Refused as error:
             known.refused = str(error)
             return False
         if known.differs is None:
-            known.differs = self.device.differs(f"{self.path}|{key}")
+            known.differs = self.stage.device.differs(self.key(key))
         if not known.able:
             self._close(key)
         return known.able
@@ -285,28 +298,34 @@ class Judge:
 
     def _row(self, cell: Cell, keep: bool, chosen: dict[str, Any], found: dict[Way, float]) -> Row:
         able = {way: ms for way, ms in found.items() if not (keep and way.kind == "offload")}
-        best, way = min(able, key=lambda way: able[way]), way_of(chosen["way"])
-        keys = {"chosen": chosen["key"], "best": str(best), "local": str(LOCAL)}
-        baselines = {name: one for name, one in self._baselines().items() if one in found}
-        medians = self._in_turns({**keys, **{name: str(one) for name, one in baselines.items()}})
+        way, baselines = way_of(chosen["way"]), self._baselines()
+        likely = sorted(able, key=lambda one: able[one])[:BEST_AGAIN]
+        told = [one for one in baselines.values() if one in found]
+        medians = self._in_turns([chosen["key"], *map(str, dict.fromkeys([LOCAL, *likely, *told]))])
+        fresh = {one: medians[str(one)] for one in (LOCAL, *likely)}
+        best = min(fresh, key=lambda one: fresh[one])
+        chosen_ms, best_ms = medians[chosen["key"]], fresh[best]
         predicted = predictions(chosen)
-        others = {name: one for name, one in self._baselines().items() if name not in medians}
         unsettled = self._unsettled(cell, found, set(found))
+        raw, jpeg = (
+            None if one is None else medians.get(str(one), self._bound_ms(one, cell))
+            for one in (baselines.get("raw"), baselines.get("jpeg"))
+        )
         return Row(
             **asdict(cell),
             keep_input_local=keep,
             chosen=str(way),
             best=str(best),
-            chosen_ms=medians["chosen"],
-            best_ms=medians["best"],
-            regret=0.0 if way == best else max(0.0, medians["chosen"] / medians["best"] - 1),
+            chosen_ms=chosen_ms,
+            best_ms=best_ms,
+            regret=0.0 if way == best else max(0.0, chosen_ms / best_ms - 1),
             predicted_ms=predicted.get(way),
             load_ms=chosen["load_ms"],
-            local_ms=medians["local"],
-            raw_ms=medians.get("raw", self._bound_or_none(others.get("raw"), cell)),
-            jpeg_ms=medians.get("jpeg", self._bound_or_none(others.get("jpeg"), cell)),
-            estimated=tuple(others),
-            measured={str(way): (ms, predicted.get(way)) for way, ms in {**able, way: medians["chosen"]}.items()},
+            local_ms=medians[str(LOCAL)],
+            raw_ms=raw,
+            jpeg_ms=jpeg,
+            estimated=tuple(name for name, one in baselines.items() if one not in found),
+            measured={str(one): (ms, predicted.get(one)) for one, ms in {**able, **fresh, way: chosen_ms}.items()},
             ruled_out=len(self.known) - len(found) - len(unsettled),
             left=len(unsettled),
         )
@@ -316,35 +335,29 @@ class Judge:
         ways = [way for way, known in self.known.items() if way.kind == "offload" and known.able]
         return {name: way for name, codings in wanted.items() for way in ways if (way.codec, way.coding) == codings}
 
-    def _bound_or_none(self, way: Way | None, cell: Cell) -> float | None:
-        return None if way is None else self._bound_ms(way, cell)
-
-    def _in_turns(self, keys: dict[str, str]) -> dict[str, float]:
-        """Medians of sessions that take turns in blocks, each at least 4 requests and until 2 s or 24 requests."""
-        times: dict[str, list[float]] = {key: [] for key in dict.fromkeys(keys.values())}
+    def _in_turns(self, keys: Sequence[str]) -> dict[str, float]:
+        """Medians of sessions that take turns in blocks, each at least 4 requests and until 1.5 s or 24 requests."""
+        times: dict[str, list[float]] = {key: [] for key in keys}
         turn = 0
-        while any(len(each) < 4 or (len(each) < 24 and sum(each) < 2e3) for each in times.values()):
-            for key in times if turn % 2 == 0 else reversed(times):
+        while waiting := [
+            key for key, each in times.items() if len(each) < 4 or (len(each) < 24 and sum(each) < 1.5e3)
+        ]:
+            for key in waiting if turn % 2 == 0 else reversed(waiting):
                 count = 6 if times[key] and statistics.median(times[key]) < 50 else 2
                 found = self._ask(key, count + 1, 1.0, turn * 3).times_ms
                 # The first one of a turn finds cold caches; where it takes long that is nothing beside it.
                 times[key] += found[1:] if len(found) > 1 and found[0] < 300 else found
             turn += 1
-        return {name: statistics.median(times[key]) for name, key in keys.items()}
+        return {key: statistics.median(each) for key, each in times.items()}
 
     # --- sessions ---
 
-    def _load(self, key: str, options: dict[str, Any]) -> dict[str, Any]:
-        told = self.device.open(f"{self.path}|{key}", self.path, options)
-        self._open.add(key)
-        return told
-
     def _ask(self, key: str, count: int, seconds: float = 5.0, start: int = 0) -> Asked:
-        return self.device.ask(f"{self.path}|{key}", count, seconds, start)
+        return self.stage.device.ask(self.key(key), count, seconds, start)
 
     def _close(self, key: str) -> None:
         self._open.discard(key)
-        self.device.close(f"{self.path}|{key}")
+        self.stage.device.close(self.key(key))
 
     def _passed(self) -> dict[str, int]:
         self.stage.link.set()
@@ -374,7 +387,12 @@ def ways_of(model: Model) -> list[tuple[Way, float]]:
         ]
         found += [(Way("offload", inputs, "int8", coding), size_bytes * 0.01) for coding in ("jpeg@90", "webp@80")]
     for cut in pareto_cuts(graph):
-        if not cut.divides or set(cut.tensors) & set(inputs):
+        # With next to nothing left for the endpoint, a way takes what local does and the round trip besides.
+        if (
+            not cut.divides
+            or set(cut.tensors) & set(inputs)
+            or cut.tail_macs < LEAST_TAIL * (cut.head_macs + cut.tail_macs)
+        ):
             continue
         floats = any(graph.tensors[name].dtype == "float32" for name in cut.tensors)
         for codec in CODECS if floats else ("none", "int4", "int4c"):

@@ -79,9 +79,9 @@ class Refused(RuntimeError):
 class Device:
     """The device: a process that loads models and asks them, slowed to `speed` of a core."""
 
-    def __init__(self, cache: Path, cpu: int, quota: str) -> None:
+    def __init__(self, cpu: int, quota: str) -> None:
         command = [sys.executable, str(Path(__file__).resolve()), "--device", str(cpu)]
-        told = {**os.environ, "PYTHONPATH": str(ROOT), "EDGE_SDK_CACHE": str(cache)}
+        told = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told)
         assert self._process.stdout is not None
         self._process.stdout.readline()
@@ -96,13 +96,19 @@ class Device:
     def speed(self, share: float) -> None:
         self._slowed.set(share)
 
-    def open(self, key: str, model: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    def open(self, key: str, model: Path, options: Mapping[str, Any], cache: Path) -> dict[str, Any]:
         """Loads a model; what its plan tells.
+
+        Args:
+            key: what it is called from then on.
+            model: its file.
+            options: of `edge_sdk.load`.
+            cache: where the product keeps what it found out.
 
         Raises:
             Refused: the product says no.
         """
-        return self._told(do="open", key=key, model=str(model), options=dict(options))
+        return self._told(do="open", key=key, model=str(model), options=dict(options), cache=str(cache))
 
     def ask(self, key: str, count: int, seconds: float = 60.0, start: int = 0) -> Asked:
         """Asks up to `count` of the model's requests in turn, within `seconds`."""
@@ -150,6 +156,18 @@ class Stage:
     device: Device
     link: ShapedLink
     names: dict[Path, str]
+    folder: Path
+    quota: str
+
+    def renew(self, speed: float) -> None:
+        """Another device: a process that knows nothing, of this speed."""
+        self.device.close()
+        self.device = Device(sorted(os.sched_getaffinity(0))[0], self.quota)
+        self.device.speed = speed
+
+    def cache(self, speed: float | None) -> Path:
+        """Where a device of this speed keeps what it found out, and None for sessions that find out nothing."""
+        return self.folder / ("pinned" if speed is None else f"device {speed:g}")
 
     @contextlib.contextmanager
     def unhindered(self) -> Iterator[None]:
@@ -200,9 +218,9 @@ def stage(folder: Path, models: Sequence[Path], quota: str) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(_endpoint(repository, folder, processors[-1]))
         link = stack.enter_context(ShapedLink(port))
-        device = Device(folder / "device", processors[0], quota)
-        stack.callback(device.close)
-        yield Stage(device, link, {model: model.parent.name for model in models})
+        made = Stage(Device(processors[0], quota), link, {model: model.parent.name for model in models}, folder, quota)
+        stack.callback(lambda: made.device.close())
+        yield made
 
 
 @contextlib.contextmanager
@@ -350,6 +368,7 @@ def device(cpu: int) -> None:
         key, answer = command["key"], {}
         try:
             if command["do"] == "open":
+                os.environ["EDGE_SDK_CACHE"] = command["cache"]
                 opened = sessions[key] = _Model(Path(command["model"]), command["options"])
                 if command["model"] not in right:
                     right[command["model"]] = opened.answers()

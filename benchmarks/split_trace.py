@@ -149,18 +149,18 @@ def judged(on: Stage, judge: Judge, speed: float, seconds: int, every_ms: float,
     on.shape(Shape(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS))
     on.device.speed = speed
     deadline_ms = 2 * judge.local_ms()
-    key = judge.load("adaptive", on.options(judge.path, None, deadline_ms=deadline_ms))
-    runs = {"adaptive": ride(on, key, trace, every_ms)}
+    judge.load("adaptive", on.options(judge.path, None, deadline_ms=deadline_ms), speed)
+    runs = {"adaptive": ride(on, judge.key("adaptive"), trace, every_ms)}
     judge.close("adaptive")
     for way in ways:
         with on.unhindered():
             try:
                 options = on.options(judge.path, way) | ({} if way == LOCAL else {"deadline_ms": deadline_ms})
-                key = judge.load(f"ride {way}", options)
+                judge.load(f"ride {way}", options)
             except Refused:
                 continue
         on.device.speed = speed
-        runs[str(way)] = ride(on, key, trace, every_ms)
+        runs[str(way)] = ride(on, judge.key(f"ride {way}"), trace, every_ms)
         judge.close(f"ride {way}")
     return figures(trace, runs, deadline_ms)
 
