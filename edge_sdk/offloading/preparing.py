@@ -116,7 +116,10 @@ class Preparing:
             sizes.append(split.encoded_bytes(requests[turn % len(requests)]))
             times_ms.append((time.perf_counter() - began_s) * 1e3)
             time.sleep(PAUSE_S)
-        return replace(way, head_ms=statistics.median(times_ms), up_bytes=round(statistics.fmean(sizes)), measured=True)
+        head_ms = statistics.median(times_ms)
+        # What made-up numbers compress to says nothing of real ones.
+        up_bytes = round(statistics.fmean(sizes)) if self.samples else way.up_bytes
+        return replace(way, head_ms=head_ms, up_bytes=up_bytes, measured=True)
 
 
 def file_codings(coding: str, split: Split) -> dict[str, str]:
