@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -11,6 +11,7 @@ from edge_sdk.planner.plans import Candidate, Plan
 
 __all__ = ["explain_remote", "local_of"]
 
+_NAMES = re.compile(r"\S*\d\S*|none\+\w+|\bfp16\b")
 _KINDS = {"split": "a split", "offload": "the whole model elsewhere", "cascade": "a cascade"}
 
 
@@ -73,8 +74,16 @@ def _best_of(name: str, rows: Sequence[Candidate], plan: Plan) -> str:
 
 
 def _against(rows: Sequence[Candidate]) -> list[str]:
-    reasons = Counter(row.reason for row in rows if not row.feasible and row.reason)
-    return [f"Ruled out: {count} over the link: {reason}." for reason, count in reasons.most_common(6)]
+    """What stands against rows: reasons that differ in names and figures only make one line."""
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.feasible and row.reason:
+            alike.setdefault(_NAMES.sub("#", row.reason), []).append(row.reason)
+    lines = []
+    for reasons in sorted(alike.values(), key=len, reverse=True):
+        example = "" if len(set(reasons)) == 1 else "for example "
+        lines.append(f"Ruled out: {len(reasons)} ways over the link: {example}{reasons[0]}.")
+    return lines
 
 
 def _privacy(plan: Plan, rows: Sequence[Candidate]) -> list[str]:
