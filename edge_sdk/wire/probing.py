@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 FIRST_BYTES = (4 << 10, 16 << 10, 64 << 10, 256 << 10)
 """Each way, one after the other until one takes long enough to tell the bandwidth."""
-TELLING_MS = 50.0
+TELLING_MS = 40.0
 """Beyond the round trip."""
 FIRST_LOOK_MS = 600.0
 """After so long no larger probe is begun."""
@@ -39,10 +39,9 @@ def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) 
         DeadlineExceeded, EndpointError: it gave no answer.
     """
     until_s = clock() + FIRST_LOOK_MS / 1e3
-    endpoint.probe(deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))  # which also connects
-    began_s = clock()
     endpoint.probe(deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
-    rtt_ms = (clock() - began_s) * 1e3
+    known = endpoint.link.estimate()
+    rtt_ms = 0.0 if known is None else known.rtt_ms
     for count in FIRST_BYTES:
         began_s = clock()
         if began_s >= until_s or not endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock)):
