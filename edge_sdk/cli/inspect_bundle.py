@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from edge_sdk.cli.plain import plain
 from edge_sdk.cli.tables import table
 
 if TYPE_CHECKING:
-    from edge_sdk.bundle import Bundle, Variant
+    from edge_sdk.bundle import Bundle, Cascade, Cut, Variant
     from edge_sdk.signature import LogicalTensor
 
 __all__ = ["show_bundle"]
@@ -41,6 +41,8 @@ def _page(opened: Bundle) -> list[str]:
         ("outputs", [_tensor(tensor) for tensor in signature.outputs]),
         ("labels", [_labels(signature.labels)] if signature.labels else []),
         ("pictures", [plain(", ".join(f"{k} {v}" for k, v in signature.preprocessing.items()))]),
+        ("cuts", [_cuts(manifest.cuts)] if manifest.cuts else []),
+        ("cascades", [_cascade(one) for one in manifest.cascades]),
         ("golden", [f"{len(manifest.golden)} requests"] if manifest.golden else []),
         ("recipe", [plain(f"{key}: {value}") for key, value in manifest.recipe.items()]),
     ]
@@ -62,6 +64,18 @@ def _tensor(tensor: LogicalTensor) -> str:
 def _labels(labels: Iterable[str]) -> str:
     every = [plain(label) for label in labels]
     return f"{len(every)}: {', '.join(every[:6])}{', …' if len(every) > 6 else ''}"
+
+
+def _cuts(cuts: Sequence[Cut]) -> str:
+    measured = [cut for cut in cuts if cut.codecs]
+    return f"{len(cuts)}, {len(measured)} of them measured" if measured else str(len(cuts))
+
+
+def _cascade(one: Cascade) -> str:
+    return plain(
+        f"{one.small}, and {one.big} for {one.escalated_share:.0%}: {one.metric} {one.accuracy:.4g} against"
+        f" {one.big_accuracy:.4g} on {one.held_out} samples"
+    )
 
 
 def _row(variant: Variant) -> tuple[str, ...]:

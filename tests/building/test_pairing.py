@@ -18,6 +18,7 @@ from edge_sdk.building.figures import Observed
 from edge_sdk.building.pairing import found_cascades, without_idle
 from edge_sdk.building.result import VariantRow
 from edge_sdk.building.writing import Entry
+from edge_sdk.cli import main
 from edge_sdk.cli.build_answers import as_text
 from edge_sdk.compress.data import Data
 from edge_sdk.compress.running import Subject, logical_signature
@@ -152,3 +153,14 @@ class TestBuild:
             build(source, source.with_name("net.edge"), cascade=True)
         with pytest.raises(InputValueError, match="measuring cuts needs data"):
             build(source, source.with_name("net.edge"), cuts_s=1.0)
+
+    def test_inspect_tells_of_cascades_and_measured_cuts(
+        self, source: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = source.with_name("net.edge")
+        names = ("fp32", "int8-static")
+        build(source, out, variants=names, evaluate=data(), max_drop=0.02, measure_s=0.0, cascade=True, cuts_s=0.0)
+        assert main(["inspect", str(out)]) == 0
+        told = capsys.readouterr().out
+        assert "cuts         2, 2 of them measured" in told
+        assert "cascades     int8-static, and fp32 for " in told
