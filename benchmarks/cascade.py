@@ -31,7 +31,7 @@ if __name__ == "__main__":
 import cv2
 import numpy as np
 
-from edge_sdk.building.cascading import Answers, calibrated, gate_of, is_held_out
+from edge_sdk.building.cascading import Answers, calibrated, is_held_out
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.formats import open_model
@@ -39,7 +39,7 @@ from edge_sdk.graph import open_graph
 from edge_sdk.graph.cuts import single_cuts
 from edge_sdk.graph.splitting import split_model
 from edge_sdk.metrics import Histogram
-from edge_sdk.offload import CascadeRunner
+from edge_sdk.offload import CascadeRunner, gate_of
 from edge_sdk.tensors import Array, TensorSpec
 
 ASSETS = Path(__file__).resolve().parents[1].parent / "shared" / "assets"

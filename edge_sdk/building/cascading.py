@@ -13,10 +13,10 @@ import numpy as np
 from edge_sdk.bundle import Cascade
 from edge_sdk.errors import CompressionError, InputValueError
 from edge_sdk.measuring.proportions import mean_at_most, share_at_least, share_at_most
-from edge_sdk.offload.gate import SCORES, Gate, confidences, form_of, rows_of
+from edge_sdk.offload.gate import SCORES, confidences, form_of, rows_of
 from edge_sdk.tensors import Array
 
-__all__ = ["Answers", "calibrated", "gate_of", "is_held_out"]
+__all__ = ["Answers", "calibrated", "is_held_out"]
 
 _STEPS = 128
 
@@ -138,15 +138,6 @@ def calibrated(
         data=data,
     )
     return _worth_it(made, latencies_ms, where)
-
-
-def gate_of(cascade: Cascade) -> Gate:
-    """The gate of a cascade that was kept in a bundle; it looks at the exit where there is one.
-
-    Raises:
-        InputValueError: the manifest tells of a score or form that is not known here.
-    """
-    return Gate(cascade.score, cascade.threshold, cascade.exit or cascade.output, cascade.form)
 
 
 def _joined(scores: Sequence[Array], where: str) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.offload.cascade import CascadeFigures, CascadeRunner
-from edge_sdk.offload.gate import EarlyExit, Gate
+from edge_sdk.offload.gate import EarlyExit, Gate, gate_of
 from edge_sdk.offload.hedge import Outcome, hedged, patience_ms
 from edge_sdk.offload.local import Compute, LocalTail
 from edge_sdk.offload.split import SplitFigures, SplitRunner, SplitSpec
@@ -19,6 +19,7 @@ __all__ = [
     "SplitFigures",
     "SplitRunner",
     "SplitSpec",
+    "gate_of",
     "hedged",
     "patience_ms",
 ]

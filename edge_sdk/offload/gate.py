@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_sdk.errors import EngineError, InputValueError
 from edge_sdk.tensors import Array, TensorSpec, dequantize
 
-__all__ = ["FORMS", "SCORES", "EarlyExit", "Gate", "confidences", "form_of", "rows_of"]
+if TYPE_CHECKING:
+    from edge_sdk.bundle import Cascade
+
+__all__ = ["FORMS", "SCORES", "EarlyExit", "Gate", "confidences", "form_of", "gate_of", "rows_of"]
 
 SCORES = ("probability", "margin", "entropy", "energy")
 FORMS = ("logits", "probabilities")
@@ -111,6 +114,15 @@ class EarlyExit:
             return None
         # Copies: the exit itself is an output too, and each array belongs to the caller alone.
         return {name: np.array(computed[early]) for name, early in self.stands_for.items()}
+
+
+def gate_of(cascade: Cascade) -> Gate:
+    """The gate of a cascade that was kept in a bundle; it looks at the exit where there is one.
+
+    Raises:
+        InputValueError: the manifest tells of a score or form that is not known here.
+    """
+    return Gate(cascade.score, cascade.threshold, cascade.exit or cascade.output, cascade.form)
 
 
 def confidences(array: Array, score: str, form: str) -> Array:

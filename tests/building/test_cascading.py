@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_sdk.building.cascading import Answers, calibrated, gate_of, is_held_out
+from edge_sdk.building.cascading import Answers, calibrated, is_held_out
 from edge_sdk.errors import CompressionError, InputValueError
-from edge_sdk.offload.gate import confidences
+from edge_sdk.offload.gate import confidences, gate_of
 from edge_sdk.tensors import Array
 
 
