@@ -82,6 +82,11 @@ class Active:
     def __post_init__(self) -> None:
         self.run = self.runner.run
 
+    def plan_now(self) -> Plan:
+        """The plan; where its runner follows a link, as of its latest switch."""
+        from_runner: Callable[[], Plan] | None = getattr(self.runner, "plan_now", None)
+        return self.plan if from_runner is None else from_runner()
+
     def retire(self, wait: bool = True) -> None:
         """Frees the runner when the last request in flight lets go. No new request may find this object.
 

@@ -458,8 +458,8 @@ class Session:
 
     @property
     def plan(self) -> Plan:
-        """How the model runs, and the table that was chosen from."""
-        return self._now().plan
+        """How the model runs, and the table that was chosen from. With endpoints it is another after each switch."""
+        return self._now().plan_now()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -480,7 +480,7 @@ class Session:
         try:
             return make_report(
                 model=active.name,
-                plan=active.plan,
+                plan=active.plan_now(),
                 runner=active.runner,
                 stages=self._stages,
                 load_ms=active.load_ms,

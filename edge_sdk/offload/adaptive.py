@@ -75,6 +75,9 @@ class AdaptiveRunner(Runner):
         kept: keys that always stay prepared, such as the local way.
         guide: says when to go another way.
         judged_every_s: it is not asked more often.
+
+    Attributes:
+        plan_now: gives the plan as it is after the latest switch; None where nobody keeps one.
     """
 
     engine = "adaptive"
@@ -90,6 +93,7 @@ class AdaptiveRunner(Runner):
         self._ways = {key: _Going(key, runner) for key, runner in prepared.items()}
         self._now = self._ways[first]
         self._kept, self._guide = kept, guide
+        self.plan_now: Callable[[], Any] | None = None
         runner = self._now.runner
         self.model, self.inputs, self.outputs = runner.model, runner.inputs, runner.outputs
         self.optional_inputs = runner.optional_inputs

@@ -102,7 +102,16 @@ class Automatic:
             guide.watch(runner, self._places.refresh)
         plan = table.planned(first, self._places.now(), self._places.failures)
         spent_ms = (time.perf_counter() - began_s) * 1e3
-        return runner, msgspec.structs.replace(plan, planning_ms=round(plan.planning_ms + spent_ms, 3))
+        self._plan = first, msgspec.structs.replace(plan, planning_ms=round(plan.planning_ms + spent_ms, 3))
+        runner.plan_now = lambda: self._plan_of(runner.key)
+        return runner, self._plan[1]
+
+    def _plan_of(self, key: str) -> Plan:
+        """The plan with this way chosen, over the links as they are at the first call since the switch."""
+        if self._plan[0] != key:
+            made = self._table.planned(key, self._places.now(), self._places.failures)
+            self._plan = key, msgspec.structs.replace(made, planning_ms=self._plan[1].planning_ms)
+        return self._plan[1]
 
     def _try_best(self, keys: set[str]) -> None:
         """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""

@@ -20,6 +20,8 @@ __all__ = ["LOCAL", "LinkGuide", "Pricing", "key_of"]
 _log = logging.getLogger(__name__)
 
 LOCAL = "local"
+LAST_RESORT = 1e18
+"""Staying where the caller would rather not: dearer than all else, and better than no answer."""
 FADE = 0.2
 """Weight of the latest request in what is remembered of a way."""
 FARTHEST_OFF = 3.0
@@ -103,7 +105,9 @@ class LinkGuide:
         """Of every way that can be gone now."""
         found: dict[str, float] = {}
         off = self._off.copy()
-        if self._local_ms is not None:
+        if self._local_ms is None:
+            found[LOCAL] = LAST_RESORT
+        else:
             # While requests go elsewhere nothing shows what staying would take now, but for what their heads do.
             slower = off.get(LOCAL, 1.0) if self._follower.current == LOCAL else self._slowdown(self._follower.current)
             found[LOCAL] = self._pricing.local(self._local_ms * slower)

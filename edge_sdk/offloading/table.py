@@ -101,7 +101,11 @@ class WaysTable:
             return with_remote(
                 self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places, self._bounds
             )
-        own = (row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key)
+        own = [row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key]
+        if not own:  # no endpoint may be asked just now
+            return with_remote(
+                self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places, self._bounds
+            )
         chosen = min(own, key=lambda row: row.predicted.latency_ms if row.predicted else float("inf"))
         return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places, self._bounds)
 

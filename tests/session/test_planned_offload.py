@@ -141,3 +141,22 @@ def test_what_does_not_fit_is_told(model: Path, asked: dict[str, object], told: 
 def test_what_says_nothing_without_endpoints_is_told(model: Path, asked: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(asked))} is given without endpoints"):
         edge_sdk.load(model, **asked)  # type: ignore[arg-type]
+
+
+def test_the_plan_is_another_after_the_endpoint_is_gone(model: Path, tmp_path: Path) -> None:
+    put(tmp_path / "repository", "mlp", models.onnx_mlp())
+    with (
+        running(tmp_path / "repository", tmp_path / "endpoint-cache") as endpoint,
+        edge_sdk.load(model, endpoints=[endpoint.url], ways=["split"]) as session,
+    ):
+        expected = answer(session)
+        assert session.plan.kind == "split"
+        endpoint.process.kill()
+        endpoint.process.wait()
+        for _ in range(2000):  # each of them answered
+            np.testing.assert_allclose(answer(session), expected, rtol=1e-5)
+            if session.plan.kind == "local":
+                break
+        assert session.plan.kind == "local"
+        assert session.plan.remote is None
+        assert any("goes local" in event for event in session.report().events)
