@@ -110,7 +110,9 @@ class _Judging:
     def __init__(self, whole: SplitVariant, data: Data, metric: Metric | None) -> None:
         self.whole, self.data = whole, data
         self.metric = metric if data.labels is not None else None
-        self.places = spread(len(data.feeds), SAMPLES)
+        size_bytes = sum(np.asarray(array).nbytes for array in data.feeds[0].values())
+        fitting = max(LEAST_SAMPLES, _MOST_KEPT_BYTES // max(size_bytes, 1))
+        self.places = spread(len(data.feeds), min(SAMPLES, fitting))
         self.feeds = [data.feeds[place] for place in self.places]
         self.stored: list[dict[str, Any]] = []
         self.expected: list[dict[str, Array]] = []
@@ -218,11 +220,14 @@ def _ways(parts: Parts, codec: str, judging: _Judging, at_inputs: bool) -> Itera
     sent: list[dict[str, Array]] = []
     outputs: list[Mapping[str, Any]] = []
     raw: list[int] = []
+    files: tuple[str, ...] = ()
     for stored in judging.stored:
         travels, own = parts.head(stored)
         raw.append(sum(np.asarray(array).nbytes for array in travels.values()))
         outputs.append(own | parts.tail(travels))
-        if at_inputs or len(sent) < _MOST_PACKED:
+        if at_inputs and not sent:
+            files = tuple(coding for coding in INPUT_CODINGS if _may_be_files(travels, coding))
+        if files or len(sent) < _MOST_PACKED:
             sent.append({name: np.array(array) for name, array in travels.items()})
     mean_bytes, figures = float(np.mean(raw)), judging.figures(outputs)
     yield CutCodec(codec=codec, wire_bytes=mean_bytes, **figures)
@@ -232,10 +237,12 @@ def _ways(parts: Parts, codec: str, judging: _Judging, at_inputs: bool) -> Itera
             for travels in sent[:_MOST_PACKED]:
                 packing.as_body(travels)
             yield from _row(packing, codec, figures, judging, mean_bytes)
-    if at_inputs:
-        for coding in INPUT_CODINGS:
-            if all(may_travel_as(coding, array.dtype.name, array.shape) for array in sent[0].values()):
-                yield from _as_files(parts, sent, codec, coding, judging, mean_bytes)
+    for coding in files:
+        yield from _as_files(parts, sent, codec, coding, judging, mean_bytes)
+
+
+def _may_be_files(travels: Mapping[str, Any], coding: str) -> bool:
+    return all(may_travel_as(coding, np.asarray(array).dtype.name, np.shape(array)) for array in travels.values())
 
 
 def _as_files(

@@ -18,6 +18,7 @@ from edge_sdk.building.cutting import kept_cuts
 from edge_sdk.building.figures import Costs, Observer, graph_costs, total_bytes
 from edge_sdk.building.result import VariantRow
 from edge_sdk.building.writing import Entry
+from edge_sdk.compress.data import Data
 from edge_sdk.compress.guard import Guard, Verdict
 from edge_sdk.compress.running import try_first
 from edge_sdk.compress.twin import Twin, match
@@ -67,14 +68,20 @@ class Trials:
         self.entries: list[Entry] = []
         self._names: dict[str, str] = {}  # of variants seen, by what their files are
 
-    def run(self, variants: Sequence[str] | None, twins: Sequence[Path], progress: Progress) -> None:
-        """Tries every variant and every twin.
+    def run(
+        self,
+        variants: Sequence[str] | None,
+        twins: Sequence[Path],
+        progress: Progress,
+        smalls: Sequence[Path] = (),
+    ) -> None:
+        """Tries every variant and every twin, and other models that a cascade may begin with.
 
         Raises:
-            CompressionError: a twin is not the same model.
+            CompressionError: a twin is not the same model, or a small model does not take and give the same.
         """
         names = available(self.source) if variants is None else tuple(variants)
-        total = len(names) + 2 * len(twins) + 1
+        total = len(names) + 2 * len(twins) + 2 * len(smalls) + 1
         done = itertools.count()
         matched: list[Twin] = []
         data = None if self.guard is None else self.guard.data
@@ -82,13 +89,24 @@ class Trials:
             # First of all, and not as a row: whoever names another model as a twin has made a mistake.
             progress(f"comparing {twin.name}", next(done), total)
             matched.append(match(self.source, twin, data))
+        joined = []
+        for small in smalls:
+            progress(f"matching {small.name}", next(done), total)
+            joined.append(_joined(self.source, small, data))
         for name in names:
             progress(name, next(done), total)
             self.rows.append(self._tried(name, functools.partial(self._variant, name)))
         for twin, found in zip(twins, matched, strict=True):
             progress(f"twin {twin.name}", next(done), total)
-            name = self._twin_name(twin)
+            name = self._free_name(f"twin-{twin.suffix[1:].lower() or 'model'}")
             self.rows.append(self._tried(name, functools.partial(self._twin, name, twin, found)))
+        for small, found in zip(smalls, joined, strict=True):
+            progress(f"small model {small.name}", next(done), total)
+            name = self._free_name(f"small-{small.stem}"[:LONGEST_NAME])
+            recipe, note = {"small model": small.name}, f"another model than {self.source.name}"
+            self.rows.append(
+                self._tried(name, functools.partial(self._judged, name, small, found.mapping, "", recipe, (note,)))
+            )
 
     def _tried(self, name: str, attempt: Callable[[], VariantRow]) -> VariantRow:
         began = time.perf_counter()
@@ -118,9 +136,8 @@ class Trials:
             made = _as_it_is(self.source, f"not cleaned: {' '.join(str(error).split())}")
         return made if _is_float(self.source) else replace(made, name="source")
 
-    def _twin_name(self, twin: Path) -> str:
+    def _free_name(self, plain: str) -> str:
         taken = {row.name for row in self.rows}
-        plain = f"twin-{twin.suffix[1:].lower() or 'model'}"
         return next(n for n in (plain, *(f"{plain}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
     def _twin(self, name: str, twin: Path, found: Twin) -> VariantRow:
@@ -193,6 +210,18 @@ class Trials:
             for layer in layers[:LAYERS_TOLD]
             if layer.added > 0
         )
+
+
+def _joined(source: Path, small: Path, data: Data | None) -> Twin:
+    """How another model's tensors correspond to the source's."""
+    try:
+        return match(source, small, data, tolerance=float("inf"))
+    except CompressionError as error:
+        _, _, how = str(error).partition(f" as {source.name}: ")
+        raise CompressionError(
+            f"{small.name} cannot answer in the place of {source.name}: {how or error}; expected the same"
+            " inputs and outputs"
+        ) from None
 
 
 def _short(name: str) -> str:

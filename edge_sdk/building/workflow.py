@@ -70,6 +70,7 @@ def build(
     measure_s: float = 1.0,
     cuts_s: float | None = None,
     cascade: bool = False,
+    smalls: Sequence[Path] = (),
     recipe: Mapping[str, str] | None = None,
     progress: Progress = _silent,
 ) -> BuildResult:
@@ -95,18 +96,20 @@ def build(
             None to list them only.
         cascade: whether to look for pairs of variants that hold `max_drop` together (see `pairing.found_cascades`);
             variants beyond the bound are then stored with a mark where a cascade needs them.
+        smalls: other, smaller models of the same inputs and outputs that a cascade may begin with.
         recipe: how the source itself came about, for the bundle to keep.
         progress: told before each step.
 
     Raises:
         ModelError: the source cannot be used.
         InputError: the data does not fit it, or an argument does not fit.
-        CompressionError: a twin is not the same model.
+        CompressionError: a twin is not the same model, or a small model does not take and give the same.
         BundleError: no variant is left to be stored, or something else is at `out`.
         StorageError: the bundle could not be written; what was there still stands.
     """
     source, out = Path(source), Path(out)
     reading = reading or Reading()
+    cascade = cascade or bool(smalls)
     _check_wish(variants, max_drop)
     with Subject(source, foreign=True) as subject:
         specs = subject.inputs, subject.outputs
@@ -125,7 +128,7 @@ def build(
         Maker(source, calibrating, guard) as maker,
     ):
         trials = Trials(source, Path(folder), maker, guard, observer, keep or cascade)
-        trials.run(variants, twins, progress)
+        trials.run(variants, twins, progress, smalls)
         if not trials.entries:
             raise BundleError(f"{out}: no variant is left to be stored: {_last_words(trials.rows)}")
         scoring = None if guard is None else guard.metric

@@ -63,6 +63,14 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--cascade", action="store_true", help="look for a small variant that may answer what it is sure of"
     )
+    parser.add_argument(
+        "--small",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="another, smaller model of the same inputs and outputs that a cascade may begin with",
+    )
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="write a page to choose from")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--python", metavar="PATH", help="the Python that has torch or tensorflow, to convert with")
@@ -142,6 +150,7 @@ def _built(arguments: argparse.Namespace, steps: Steps) -> BuildResult:
             measure_s=arguments.measure,
             cuts_s=arguments.cuts,
             cascade=arguments.cascade,
+            smalls=arguments.small,
             recipe=converted,
             progress=steps,
         )

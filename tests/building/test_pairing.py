@@ -24,7 +24,7 @@ from edge_sdk.compress.data import Data
 from edge_sdk.compress.running import Subject, logical_signature
 from edge_sdk.compress.scores import metric_for
 from edge_sdk.compress.variants import Made, Maker
-from edge_sdk.errors import InputValueError
+from edge_sdk.errors import CompressionError, InputValueError
 from tests.models import constant, onnx_bytes, value
 
 COUNT = 1500
@@ -164,3 +164,25 @@ class TestBuild:
         told = capsys.readouterr().out
         assert "cuts         2, 2 of them measured" in told
         assert "cascades     int8-static, and fp32 for " in told
+
+    def test_another_model_of_the_same_task_joins_under_other_names(self, source: Path) -> None:
+        other = source.with_name("tiny.onnx")
+        other.write_bytes(classifier(0.0, "scores"))
+        out = source.with_name("net.edge")
+        result = build(
+            source, out, variants=("fp32",), evaluate=data(), max_drop=0.02, measure_s=0.0, smalls=[other]
+        )  # fmt: skip
+        assert [(row.name, row.status) for row in result.rows] == [("fp32", "stored"), ("small-tiny", "kept")]
+        assert [(made.small, made.big, made.output) for made in result.cascades] == [("small-tiny", "fp32", "y")]
+        with bundle.open(out) as opened:
+            assert opened.variant("small-tiny").mapping.outputs[0].tensor == "scores"
+
+    def test_a_model_of_another_size_is_refused(self, source: Path) -> None:
+        other = source.with_name("other.onnx")
+        other.write_bytes(
+            onnx_bytes([helper.make_node("Relu", ["x"], ["y"])], [value("x", [1, 3])], [value("y", [1, 3])])
+        )
+        with pytest.raises(
+            CompressionError, match=r"other\.onnx cannot answer in the place of net\.onnx: it takes 'x'"
+        ):
+            build(source, source.with_name("net.edge"), variants=("fp32",), evaluate=data(), smalls=[other])
