@@ -203,10 +203,12 @@ def _make(arguments: argparse.Namespace, model: ModelFile, graph: Graph) -> None
 
 
 def _cut(at: list[str], model: ModelFile, graph: Graph) -> Cut:
-    """By tensors, or by the id of a cut that the list shows."""
-    from edge_sdk.graph.cuts import cut_at, cuts_of, single_cuts
+    """By tensors, or by the id of a cut that the list shows; the inputs also of a model that has no other cut."""
+    from edge_sdk.graph.cuts import cut_at, cuts_of, input_cut, single_cuts
     from edge_sdk.graph.cuts_pareto import pareto_cuts
 
+    if set(at) == set(graph.inputs):
+        return input_cut(graph)
     if len(at) == 1 and at[0] not in graph.tensors:
         for find in (single_cuts, pareto_cuts, cuts_of):
             for cut in find(graph):
@@ -225,7 +227,8 @@ def _write(folder: Path, stem: str, made: Parts) -> list[Path]:
         raise StorageError(f"{folder}: cannot be created: {error.strerror}") from error
     suffix = made.split.cut.format
     files = []
-    for part, content in (("head", made.split.head), ("tail", made.split.tail)):
+    parts = {"head": made.split.head, "tail": made.split.tail}
+    for part, content in ((name, content) for name, content in parts.items() if content):
         files.append(folder / f"{stem}.{part}.{suffix}")
         write_whole(files[-1], content)
     return files
@@ -239,9 +242,14 @@ def _page(record: dict[str, Any], made: Parts) -> list[str]:
     rows = [
         ("cut", f"{record['id']} at {', '.join(record['tensors'])}"),
         ("travels", f"{size} bytes a request, codec {record['codec']}: {', '.join(record['sent'])}"),
-        ("head", f"{record['head_macs'] / 1e6:.2f} M MACs in {record['head_ops']} ops, {len(made.split.head):,} bytes"),
+        (
+            "head",
+            f"{record['head_macs'] / 1e6:.2f} M MACs in {record['head_ops']} ops, {len(made.split.head):,} bytes"
+            if made.split.head
+            else "none: the inputs travel as they are",
+        ),
         ("tail", f"{record['tail_macs'] / 1e6:.2f} M MACs in {record['tail_ops']} ops, {len(made.split.tail):,} bytes"),
-        ("equal", f"head then tail gives what the whole gives, {equal}, on {on}"),
+        *([("equal", f"head then tail gives what the whole gives, {equal}, on {on}")] if made.samples else []),
         *(("wrote", path) for path in record["files"]),
     ]
     if made.split.scales and made.made_up:

@@ -74,6 +74,7 @@ class SplitRecord(msgspec.Struct, frozen=True, kw_only=True):
         tensors: of the cut, as the whole calls them.
         codec: how they travel.
         sent: names under which they travel: the tail's inputs, in its order.
+        mark: the codec with its scales, `coding_mark`; "" in files of before.
     """
 
     schema: int = 1
@@ -83,6 +84,7 @@ class SplitRecord(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[str, ...]
     codec: str
     sent: tuple[str, ...]
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

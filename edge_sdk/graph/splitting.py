@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, open_model
-from edge_sdk.graph.codec import Coded, Range, Scales, SplitRecord, coded_tensors
+from edge_sdk.graph.codec import Coded, Range, Scales, SplitRecord, coded_tensors, coding_mark
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
@@ -109,7 +110,7 @@ def split_model(
         from edge_sdk.graph.onnx_cut import split_onnx
 
         coded = coded_tensors(graph, cut, codec, ranges, scales=scales)
-        head, tail = split_onnx(source, graph, cut, coded, _records(source, cut, codec, [c.sent for c in coded]))
+        head, tail = split_onnx(source, graph, cut, coded, _records(source, cut, codec, [c.sent for c in coded], coded))
         sent, names = tuple(c.sent for c in coded), {name: name for name in graph.outputs}
     else:
         from edge_sdk.graph.tflite_cut import called, split_tflite
@@ -117,7 +118,7 @@ def split_model(
         names = called(source, graph)
         coded = coded_tensors(graph, cut, codec, ranges, names.values(), scales)
         sent = tuple(names.get(c.sent, c.sent) for c in coded)
-        head, tail = split_tflite(source, graph, cut, coded, _records(source, cut, codec, sent))
+        head, tail = split_tflite(source, graph, cut, coded, _records(source, cut, codec, sent, coded))
     if cut.is_at_inputs and not cut.head_outputs and all(one.codec == "none" for one in coded):
         head = b""
     return Split(
@@ -126,14 +127,19 @@ def split_model(
     )  # fmt: skip
 
 
-def _records(source: ModelFile, cut: Cut, codec: str, sent: Iterable[str]) -> tuple[SplitRecord, SplitRecord]:
-    head, tail = (
-        SplitRecord(
-            part=part, source=source.fingerprint, cut=cut.id, tensors=cut.tensors, codec=codec, sent=tuple(sent)
-        )
-        for part in ("head", "tail")
+def _records(
+    source: ModelFile, cut: Cut, codec: str, sent: Iterable[str], coded: Iterable[Coded]
+) -> tuple[SplitRecord, SplitRecord]:
+    head = SplitRecord(
+        part="head",
+        source=source.fingerprint,
+        cut=cut.id,
+        tensors=cut.tensors,
+        codec=codec,
+        sent=tuple(sent),
+        mark=coding_mark(codec, [one.scales for one in coded if one.scales is not None]),
     )
-    return head, tail
+    return head, msgspec.structs.replace(head, part="tail")
 
 
 def run_split(split: Split, head: Run, tail: Run, feeds: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def triton_config(name: str, tail: bytes, backend: str = "onnxruntime") -> str:
     """
     with open_model(tail, name=name) as model:
         info, record = model.describe(), read_record(model)
-    identity = {} if record is None else TailIdentity(record.source, record.cut, record.codec).parameters()
+    identity = (
+        {} if record is None else TailIdentity(record.source, record.cut, record.mark or record.codec).parameters()
+    )
     parameters = "".join(
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
         for key, value in identity.items()

@@ -30,7 +30,7 @@ from edge_sdk.storage import cache_folder, write_whole
 __all__ = ["kept_parts", "kept_parts_and_tail"]
 
 _log = logging.getLogger(__name__)
-_FORM = 5
+_FORM = 6
 """Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
 _HASH_BYTES, _SIZE_BYTES = 32, 8
 MAX_TOTAL_BYTES = 512 * 2**20

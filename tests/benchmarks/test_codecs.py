@@ -45,7 +45,7 @@ def test_the_float_form_of_a_quantised_network_sees_the_same(assets: Path) -> No
 
 
 def test_an_entropy_coding_pays_below_the_bandwidth_at_which_it_saves_as_much_time_as_it_takes() -> None:
-    row = codecs.packed("cut", 0.5, "int4", [bytes(100_000)] * 3, 400_000, 0.1, (0.9, 0.005, 0.95))
+    row = codecs.packed("cut", 0.5, "int4", [bytes(100_000)] * 3, (400_000, 800_000), 0.1, (0.9, 0.005, 0.95))
     saved_bits = 8 * (100_000 - row.packed_bytes["deflate"])
     at_mbps = row.pays_below_mbps("deflate")
     assert saved_bits / (at_mbps * 1e3) == pytest.approx(row.pack_ms["deflate"])

@@ -132,7 +132,6 @@ def test_what_cannot_be_cut_is_told_in_one_line(model: str, tmp_path: Path, caps
         (str(control),): "control flow cannot be cut: it holds If",
         (model, "--at", "b"): "'b' is no cut: ops behind it also read 'c'",
         (model, "--at", "nothing"): "nothing called 'nothing' flows",
-        (model, "--at", "x"): "leaves all work to one side",
         (model, "--variant", "v"): "is no bundle",
         (str(tmp_path / "missing.onnx"),): "no such file",
     }
@@ -150,3 +149,16 @@ def test_wrong_usage(model: str, options: tuple[str, ...], capsys: Capture) -> N
     with pytest.raises(SystemExit) as exit:
         main(["split", model, *options])
     assert exit.value.code == 2 and "split" in capsys.readouterr().err
+
+
+def test_at_the_inputs_the_tail_is_the_whole_and_there_is_no_head(model: str, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["split", model, "--at", "x", "-o", str(tmp_path / "parts")]) == 0
+    page = capsys.readouterr().out
+    assert "head     none: the inputs travel as they are" in page and "equal" not in page
+    assert [path.name.split(".")[1] for path in (tmp_path / "parts").iterdir()] == ["tail"]
+    control = tmp_path / "if.onnx"
+    control.write_bytes(models.onnx_if())
+    with open_model(control) as file:
+        names = [spec.name for spec in file.describe().inputs]
+    assert main(["split", str(control), "--at", *names, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["head_bytes"] == 0

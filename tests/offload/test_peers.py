@@ -20,6 +20,7 @@ from benchmarks import peers
 from edge_sdk.cli import main
 from edge_sdk.errors import EndpointMismatch, EndpointRefused, WireError
 from edge_sdk.formats import open_model
+from edge_sdk.graph.codec import coding_mark
 from edge_sdk.graph.cuts import single_cuts
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.splitting import Split, split_model
@@ -69,7 +70,8 @@ def requests(count: int) -> list[dict[str, Array]]:
 
 def identity(codec: str = "none") -> TailIdentity:
     with open_model(models.onnx_mlp()) as model:
-        return TailIdentity(model.fingerprint, mlp_split().cut.id, codec)
+        split = mlp_split(codec)
+        return TailIdentity(model.fingerprint, split.cut.id, coding_mark(codec, split.scales))
 
 
 def here(split: Split, sent: Array) -> Array:
