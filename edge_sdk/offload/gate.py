@@ -68,6 +68,8 @@ class Gate:
             raise EngineError(f"the gate looks at output {self.output!r}, which holds {array.dtype}; expected numbers")
         if spec is not None:
             array = dequantize(array, spec)
+        if array.size > 1 and array.size == max(array.shape) and (array.ndim < 2 or array.shape[0] == 1):
+            return bool(_of_one(array.reshape(-1).astype(np.float64), self.score, self.form) >= self.threshold)
         return bool((confidences(array, self.score, self.form) >= self.threshold).all())
 
 
@@ -162,6 +164,30 @@ def form_of(rows: Array) -> str:
     # Stored in steps of 1/256 the small ones become 0, and hundreds of them are missing from the sum.
     slack = _SUM_SLACK + rows.shape[1] * _QUANTUM / 2 * (len(np.unique(rows)) <= 257)
     return "probabilities" if np.abs(rows.sum(axis=1) - 1).max() <= slack else "logits"
+
+
+def _of_one(row: Array, score: str, form: str) -> float:
+    """`confidences` of a single row, in a tenth of the time; NaN for what is never sure."""
+    if form == "probabilities":
+        if score == "probability":
+            return float(row.max())
+        if score == "margin" and not np.isnan(row.max()):
+            best = np.partition(row, -2)
+            return float(best[-1] - best[-2])
+        return float(confidences(row, score, form)[0])
+    most = float(row.max())
+    if not math.isfinite(most):
+        return float(confidences(row, score, form)[0])
+    powers = np.exp(row - most)
+    total = float(powers.sum())
+    if score == "energy":
+        return most + math.log(total)
+    if score == "probability":
+        return 1 / total
+    if score == "margin":
+        return float(1 - np.partition(powers, -2)[-2]) / total
+    shares = powers[powers > 0] / total
+    return float(shares @ np.log(shares))
 
 
 def _check(score: str, form: str) -> None:

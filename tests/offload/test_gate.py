@@ -60,6 +60,37 @@ class TestScores:
             assert found[0] == -math.inf
 
 
+class TestOneRow:
+    """The gate has a shorter way for a single row."""
+
+    @settings(max_examples=60)
+    @given(
+        st.lists(st.floats(-60, 60) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=1, max_size=6),
+        st.sampled_from(SCORES),
+    )
+    def test_it_says_the_same_as_the_long_one(self, row: list[float], score: str) -> None:
+        array = np.array([row])
+        expected = confidences(array, score, "logits")[0]
+        for threshold, sure in ((expected - 1e-6, True), (expected + 1e-6, False)):
+            if np.isfinite(expected):
+                assert Gate(score, threshold, "y").sure({"y": array}) is sure
+            else:
+                assert Gate(score, 0.5, "y").sure({"y": array}) is bool(expected >= 0.5)
+
+    @pytest.mark.parametrize("score", ["probability", "margin", "entropy"])
+    def test_so_it_does_of_probabilities(self, score: str) -> None:
+        expected = confidences(SHARES, score, "probabilities")[0]
+        for place in (SHARES, SHARES[0], SHARES.reshape(1, 3, 1, 1)):
+            assert Gate(score, expected - 1e-9, "y", "probabilities").sure({"y": place})
+            assert not Gate(score, expected + 1e-9, "y", "probabilities").sure({"y": place})
+        assert not Gate(score, -9.0, "y", "probabilities").sure({"y": np.array([[0.5, math.nan]])})
+
+    def test_rows_of_a_single_class_are_several(self) -> None:
+        gate = Gate("probability", 0.7, "y", "probabilities")
+        assert gate.sure({"y": np.array([[0.9], [0.1]])})
+        assert not gate.sure({"y": np.array([[0.9], [0.4]])})
+
+
 class TestForm:
     def test_it_is_told_from_the_numbers(self) -> None:
         assert form_of(SHARES) == "probabilities"
