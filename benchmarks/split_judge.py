@@ -152,11 +152,11 @@ class Judge:
         self._close_all_but_local()
         return rows
 
-    def measured(self, cell: Cell) -> dict[Way, float]:
-        """Milliseconds of all ways that may be best in a cell."""
+    def measured(self, cell: Cell, most: int = MOST_WAYS) -> dict[Way, float]:
+        """Milliseconds of the likeliest ways to be best in a cell, at most so many."""
         self.stage.shape(cell.shape)
         self.stage.device.speed = cell.speed
-        found = self._measure_all(cell)
+        found = self._measure_all(cell, most)
         self._close_all_but_local()
         return found
 
@@ -180,9 +180,9 @@ class Judge:
         """What the device calls a session."""
         return f"{self.path}|{name}"
 
-    def _measure_all(self, cell: Cell) -> dict[Way, float]:
+    def _measure_all(self, cell: Cell, most: int = MOST_WAYS) -> dict[Way, float]:
         found = {LOCAL: self._measure(LOCAL, cell, 6, 1.0) or 0.0}
-        for way in self._worth(cell, found):
+        for way in self._worth(cell, found, most):
             with self.stage.unhindered():
                 opened = self._open_pinned(way)
             if opened:
@@ -212,14 +212,14 @@ class Judge:
                 return 0.8 * (elsewhere_ms + other.cpu_ms / cell.speed) + transfer_ms
         return transfer_ms
 
-    def _worth(self, cell: Cell, found: dict[Way, float]) -> Iterator[Way]:
+    def _worth(self, cell: Cell, found: dict[Way, float], most: int) -> Iterator[Way]:
         """Ways that may be best, with or without those that send the input, the likeliest first; follows `found`."""
         tried, again = {LOCAL}, 0
         for way in self._baselines().values():  # told in any case, where that does not take too long
             if self._bound_ms(way, cell) < 2 * found[LOCAL]:
                 tried.add(way)
                 yield way
-        while len(tried) <= MOST_WAYS:
+        while len(tried) <= most:
             waiting = self._unsettled(cell, found, tried)
             if again >= MOST_AGAIN:
                 waiting = [way for way in waiting if str(cell.speed) not in self.known[way].base_ms]

@@ -39,7 +39,7 @@ STATES = ((0.55, 0.41, 13.5), (2.83, 1.43, 3.9), (7.11, 2.72, 14.7), (20.08, 5.7
 CORRELATION, LEAST_MBPS, RTT_MS = 0.84, 0.1, 40.0
 EQUAL = 1.02
 """Latencies within 2 % count as equal where bytes are compared."""
-BEST_OF_STATE = 2
+BEST_OF_STATE, MOST_OF_STATE = 2, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def single_plans(judge: Judge, speed: float) -> list[Way]:
     """Local, and the best few ways of each regime at its mean."""
     wanted = {LOCAL: None}
     for mean, _, _ in STATES:
-        found = judge.measured(Cell(judge.path.parent.name, speed, RTT_MS, mean))
+        found = judge.measured(Cell(judge.path.parent.name, speed, RTT_MS, mean), MOST_OF_STATE)
         wanted |= dict.fromkeys(sorted(found, key=lambda way: found[way])[:BEST_OF_STATE])
     return list(wanted)
 
