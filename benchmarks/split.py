@@ -6,12 +6,13 @@ Device and endpoint are two processes on a processor each; the device is slowed 
 (`benchmarks/slowed.py`), the link is a process too (`benchmarks/shaped_link.py`). The grid is 6 bandwidths × 3 round
 trips × 3 device speeds × 4 models (`benchmarks/split_models.py`), all of it once more with `keep_input_local`.
 
-A cell: the product loads the model at that speed over that link and chooses, as a user's program has it. All ways that
-could be better are then measured, each pinned: every cut of the Pareto set, and the inputs, with every codec and coding
-that keeps the answers. A way is not measured in a cell where it cannot be the best: its bytes alone, with the round
-trip, take longer there than the best measured way; or these with what it took beside them in another cell at this
-device speed, less a twentieth, do (four fifths of that where only its uncoded form was measured, at full speed). The
-chosen and the best way are measured afresh, in turns, before a regret is told; it is 0 where they are the same way.
+A cell: the product loads the bundle (`edge-sdk build --cuts`) at that speed over that link and chooses, as a user's
+program has it. All ways that could be better are then measured, each pinned: every cut of the bundle, and the inputs,
+with every codec and coding that costs at most a point of agreement there. A way is not measured in a cell where it
+cannot be the best: its bytes alone, with the round trip, take longer there than the best measured way; or these with
+what it took beside them in another cell at this device speed, less a twentieth, do (four fifths of that where only its
+uncoded form was measured, at full speed). The chosen and the best way are measured afresh, in turns, before a regret is
+told; it is 0 where they are the same way.
 
 `--seconds` ends after so long, `--resume FILE` keeps what was measured and goes on from there: the full grid in pieces.
 """
@@ -36,7 +37,7 @@ if __name__ == "__main__":
 
 from benchmarks import split_trace
 from benchmarks.split_judge import Cell, Judge, Known, Row, told_of, way_of
-from benchmarks.split_models import MODELS, Model
+from benchmarks.split_models import MODELS, Model, bundled
 from benchmarks.split_stage import Way, stage
 from benchmarks.split_trace import judged
 
@@ -44,6 +45,8 @@ MBPS = (100.0, 30.0, 10.0, 4.0, 1.0, 0.25)
 RTT_MS = (1.0, 20.0, 80.0)
 SPEEDS = (1.0, 0.4, 0.15)
 TRACED = "sound"
+CUTS_S = 120.0
+"""How long measuring a model's cuts by every codec may take: once, before anything is judged."""
 QUICK = (("classifier", 0.15, 20.0, 30.0), ("classifier", 1.0, 80.0, 1.0), ("sound", 0.15, 1.0, 100.0))
 
 
@@ -114,8 +117,9 @@ def made(names: set[str], folder: Path) -> dict[str, Model]:
     for name in (name for name in MODELS if name in names):
         home = folder / "models" / name
         home.mkdir(parents=True, exist_ok=True)
-        found[name] = MODELS[name](home)
-        found[name].save(home)
+        model = MODELS[name](home)
+        model.save(home)
+        found[name] = bundled(model, CUTS_S)
     return found
 
 

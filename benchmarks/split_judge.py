@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -13,15 +12,16 @@ from benchmarks.shaped_link import Shape
 from benchmarks.split_models import Model
 from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way
 
-MOST_DIFFERENT = 0.05
-"""A way whose answers differ by more of their spread is none that a plan may take."""
 MOST_WAYS, MOST_AGAIN = 60, 6
 """Ways measured in a cell at most, and of these such as were measured at this device speed in another cell; what else
 was not ruled out is counted in its row."""
 BEST_AGAIN = 2
 """So many of the best are measured afresh beside the chosen way: the first figures are single ones."""
 LEAST_TAIL = 0.01
-OFFLOAD_CODINGS = {"uint8": ("none", "jpeg@90", "jpeg@75", "webp@80"), "int16": ("none", "flac")}
+BASELINE_JPEG = "jpeg@90"
+MOST_DROP = 0.01
+VARIES = 0.7
+"""Of the mean bytes that a coding leaves, what a request may leave at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Known:
         base_ms: by device speed, what it took beside bytes and round trip: the least median.
         cpu_ms: of the device, at full speed.
         refused: why the product does not run it.
+        keeps: whether its codec keeps the answers; others are only there to be told beside.
     """
 
     least_bytes: float
@@ -60,11 +61,12 @@ class Known:
     base_ms: dict[str, float] = field(default_factory=dict)
     cpu_ms: float = 0.0
     refused: str = ""
+    keeps: bool = True
 
     @property
     def able(self) -> bool:
         """Whether a plan may take it."""
-        return not self.refused and (self.differs is None or self.differs <= MOST_DIFFERENT)
+        return not self.refused and self.keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class Judge:
     def __init__(self, on: Stage, model: Model, known: dict[Way, Known]) -> None:
         self.stage, self.path, self.known = on, model.path, known
         self._open: set[str] = set()
-        for way, least_bytes in ways_of(model):
-            known.setdefault(way, Known(least_bytes))
+        for way, least_bytes, keeps in ways_of(model):
+            known.setdefault(way, Known(least_bytes, keeps=keeps))
         with on.unhindered():
             self.load(str(LOCAL), {})
             self.known[LOCAL].cpu_ms = self._ask(str(LOCAL), 8).cpu_ms
@@ -230,7 +232,7 @@ class Judge:
             yield waiting[0]
 
     def _unsettled(self, cell: Cell, found: dict[Way, float], tried: set[Way]) -> list[Way]:
-        best_ms = min(found.values())
+        best_ms = min(ms for way, ms in found.items() if self.known[way].keeps)
         kept_ms = min(ms for way, ms in found.items() if way.kind != "offload")
         bounds = {
             way: self._bound_ms(way, cell) for way, known in self.known.items() if known.able and way not in tried
@@ -243,26 +245,13 @@ class Judge:
     def _choose(self, cell: Cell, keep: bool) -> dict[str, Any]:
         """What the product chooses here: its plan as JSON, with the key of its session."""
         key = f"chosen, {'input kept' if keep else 'free'}"
-        try:
-            told = self.load(key, self.stage.options(self.path, None, keep_input_local=keep), cell.speed)
-        except Refused as error:
-            if "keep_input_local" not in str(error):
-                raise
-            told = self._stand_in(cell, key, keep)
+        told = self.load(key, self.stage.options(self.path, None, keep_input_local=keep), cell.speed)
         told["key"] = key
         self._ask(key, 8, 3.0)
         return told
 
-    def _stand_in(self, cell: Cell, key: str, keep: bool) -> dict[str, Any]:
-        """A chooser of the benchmark's own, for a product that has none yet: the way of the least bound."""
-        able = {
-            w: self._bound_ms(w, cell) for w, k in self.known.items() if k.able and not (keep and w.kind == "offload")
-        }
-        way = min(able, key=lambda way: able[way])
-        return self.load(key, self.stage.options(self.path, way)) | {"way": told_of(way), "candidates": []}
-
     def _open_pinned(self, way: Way) -> bool:
-        """Loads one way; False where the product refuses it, or its answers are too different."""
+        """Loads one way; False where the product refuses it."""
         known, key = self.known[way], str(way)
         if key in self._open:
             return True
@@ -273,9 +262,7 @@ class Judge:
             return False
         if known.differs is None:
             known.differs = self.stage.device.differs(self.key(key))
-        if not known.able:
-            self._close(key)
-        return known.able
+        return True
 
     def _measure(self, way: Way, cell: Cell, count: int, seconds: float) -> float | None:
         """Median milliseconds; remembers what bounds it elsewhere. None where the endpoint is late and the device
@@ -297,7 +284,8 @@ class Judge:
         return statistics.median(asked.times_ms)
 
     def _row(self, cell: Cell, keep: bool, chosen: dict[str, Any], found: dict[Way, float]) -> Row:
-        able = {way: ms for way, ms in found.items() if not (keep and way.kind == "offload")}
+        barred = {way_of(one["way"]) for one in chosen["candidates"] if not one["feasible"]} if keep else set()
+        able = {way: ms for way, ms in found.items() if self.known[way].keeps and way not in barred}
         way, baselines = way_of(chosen["way"]), self._baselines()
         likely = sorted(able, key=lambda one: able[one])[:BEST_AGAIN]
         told = [one for one in baselines.values() if one in found]
@@ -331,8 +319,8 @@ class Judge:
         )
 
     def _baselines(self) -> dict[str, Way]:
-        wanted = {"raw": ("none", "none"), "jpeg": ("none", "jpeg@90")}
-        ways = [way for way, known in self.known.items() if way.kind == "offload" and known.able]
+        wanted = {"raw": ("none", "none"), "jpeg": ("none", BASELINE_JPEG)}
+        ways = [way for way, known in self.known.items() if way.kind == "offload" and not known.refused]
         return {name: way for name, codings in wanted.items() for way in ways if (way.codec, way.coding) == codings}
 
     def _in_turns(self, keys: Sequence[str]) -> dict[str, float]:
@@ -364,46 +352,27 @@ class Judge:
         return dict(self.stage.link.passed)
 
 
-def ways_of(model: Model) -> list[tuple[Way, float]]:
-    """All ways to run a model, with the fewest bytes that each may send: a coding is taken to leave a fifth."""
-    import edge_sdk
-    from edge_sdk.graph import open_graph
-    from edge_sdk.graph.codec import CODECS, wire_bytes
-    from edge_sdk.graph.cuts_pareto import pareto_cuts
+def ways_of(model: Model) -> list[tuple[Way, float, bool]]:
+    """All ways to run a bundle, with the fewest bytes that each may send, and whether a plan may take it."""
+    from edge_sdk import bundle
 
-    graph = open_graph(model.path)
-    codings = ("none", "deflate") if "coding" in inspect.signature(edge_sdk.load).parameters else ("none",)
-    found: list[tuple[Way, float]] = [(LOCAL, 0.0)]
+    found: list[tuple[Way, float, bool]] = [(LOCAL, 0.0, True)]
     inputs = tuple(name for name in model.data[0])
-    dtype = str(model.data[0][inputs[0]].dtype)
-    size_bytes = sum(array.nbytes for array in model.data[0].values())
-    found += [
-        (Way("offload", inputs, "none", coding), size_bytes * (1.0 if coding == "none" else 0.01))
-        for coding in OFFLOAD_CODINGS.get(dtype, ("none",))
-    ]
-    if dtype == "float32":
-        found += [
-            (Way("offload", inputs, codec), size_bytes * share) for codec, share in (("fp16", 0.5), ("int8", 0.25))
-        ]
-        found += [(Way("offload", inputs, "int8", coding), size_bytes * 0.01) for coding in ("jpeg@90", "webp@80")]
-    for cut in pareto_cuts(graph):
+    with bundle.open(model.path) as opened:
+        cuts = opened.manifest.cuts
+    for cut in cuts:
+        kind = "offload" if set(cut.tensors) == set(inputs) else "split"
         # With next to nothing left for the endpoint, a way takes what local does and the round trip besides.
-        if (
-            not cut.divides
-            or set(cut.tensors) & set(inputs)
-            or cut.tail_macs < LEAST_TAIL * (cut.head_macs + cut.tail_macs)
-        ):
+        if kind == "split" and (cut.tail_macs or 0) < LEAST_TAIL * ((cut.head_macs or 0) + (cut.tail_macs or 0)):
             continue
-        floats = any(graph.tensors[name].dtype == "float32" for name in cut.tensors)
-        for codec in CODECS if floats else ("none", "int4", "int4c"):
-            if codec == "int16":
-                continue
-            travels = float(wire_bytes(graph, cut, codec) or 0)
-            found += [
-                (Way("split", cut.tensors, codec, coding), travels * (1.0 if coding == "none" else 0.2))
-                for coding in codings
-            ]
-    return [one for one in found if one[0].coding == "none" or len(codings) > 1]
+        if not cut.codecs:
+            found.append((Way(kind, cut.tensors), float(cut.wire_bytes or 0), True))
+        for one in cut.codecs:
+            way = Way(kind, cut.tensors, one.codec, one.coding)
+            keeps = one.drop is not None and one.drop <= MOST_DROP
+            if keeps or (kind == "offload" and one.coding == BASELINE_JPEG):
+                found.append((way, VARIES * one.wire_bytes, keeps))
+    return found
 
 
 def way_of(told: Sequence[Any]) -> Way:

@@ -15,7 +15,7 @@ something and do not change with the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Model:
     """One of them.
 
     Attributes:
-        path: of the file; the name of its folder is the model's.
+        path: of the file, or of the bundle that `bundled` made of it; the name of its folder is the model's.
         data: requests to calibrate and to compare codecs on.
         requests: others, to ask.
         pictures: whether its input is one, that JPEG may carry.
@@ -53,6 +53,23 @@ class Model:
         for name, each in (("data", self.data), ("requests", self.requests)):
             arrays = {f"{number}/{key}": value for number, feeds in enumerate(each) for key, value in feeds.items()}
             np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def bundled(model: Model, seconds: float) -> Model:
+    """The same as a bundle whose cuts were measured by every codec, as `edge-sdk build --cuts` makes it.
+
+    Args:
+        model: a plain file, and requests to judge codecs on.
+        seconds: how long that may take, unless it was done before.
+    """
+    from edge_sdk.building import build
+    from edge_sdk.compress.data import Data
+
+    path = model.path.with_name("model.edge")
+    if not path.exists():
+        samples = Data(model.path.parent.name, [dict(feeds) for feeds in model.data])
+        build(model.path, path, calibration=samples, variants=["fp32"], measure_s=0.0, cuts_s=seconds, as_zip=True)
+    return replace(model, path=path)
 
 
 def load_feeds(path: Path) -> tuple[Feeds, ...]:
