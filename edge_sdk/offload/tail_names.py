@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from edge_sdk.errors import InputError
 from edge_sdk.graph.codec import SCALED_CODECS, Scales, coding_mark, coding_text, read_coding
+from edge_sdk.graph.flow import Cut
 
 __all__ = ["TailName"]
 
@@ -19,6 +20,7 @@ _ID = re.compile(r"[0-9a-f]{12}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _MAX_CHARS = 8192
 _MAX_TENSORS = 256
+_SHORT_PRINT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,29 @@ class TailName:
         Raises:
             InputError: the name is too long to travel, because of scales of channels or of very many tensors.
         """
-        name = cls(model, ",".join(quote(name, safe="/:;. ") for name in tensors), codec, fingerprint, scales)
-        if (chars := len(str(name))) > _MAX_CHARS:
-            wide = "one scale for each tensor (int8, int4)" if codec.endswith("c") else "a cut of fewer tensors"
+        listed = ",".join(quote(name, safe="/:;. ") for name in tensors)
+        return cls(model, listed, codec, fingerprint, scales)._checked()
+
+    @classmethod
+    def of_cut(
+        cls, model: str, cut: Cut, codec: str = "none", fingerprint: str = "", scales: tuple[Scales, ...] = ()
+    ) -> TailName:
+        """The shortest name that any endpoint of ours finds, since it travels with each request: the cut's id where it
+        is of one tensor or at the inputs, of which endpoints know all, and with 16 digits of the fingerprint.
+
+        Raises:
+            InputError: as `of_tensors`.
+        """
+        told = fingerprint[:_SHORT_PRINT]
+        if len(cut.tensors) == 1 or cut.is_at_inputs:
+            return cls(model, cut.id, codec, told, scales)._checked()
+        return cls.of_tensors(model, cut.tensors, codec, told, scales)
+
+    def _checked(self) -> TailName:
+        if (chars := len(str(self))) > _MAX_CHARS:
+            wide = "one scale for each tensor (int8, int4)" if self.codec.endswith("c") else "a cut of fewer tensors"
             raise InputError(f"the tail's name has {chars} characters, more than {_MAX_CHARS}; expected {wide}")
-        return name
+        return self
 
     @classmethod
     def parse(cls, text: str) -> TailName | None:

@@ -289,3 +289,11 @@ def test_scales_of_many_channels_fit_into_a_name(device: HttpEndpoint) -> None:
         device.metadata(str(name))
     with pytest.raises(InputError, match="characters, more than 8192; expected one scale for each tensor"):
         TailName.of_tensors("mlp", ("a", "b"), "int4c", "", scales * 2)
+
+
+def test_the_shortest_name_is_found_too(device: HttpEndpoint, model: ModelFile) -> None:
+    graph = open_graph(model)
+    for cut in (cut_at(graph, ["h2"]), input_cut(graph)):
+        name = TailName.of_cut("mlp", cut, "fp16", model.fingerprint)
+        assert str(name) == f"mlp:{model.fingerprint[:16]}@{cut.id}+fp16"
+        assert device.metadata(str(name)).parameters["edge_cut"] == cut.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import InputError
 from edge_sdk.graph.codec import Scale, coding_text, read_coding
+from edge_sdk.graph.flow import Cut
 from edge_sdk.offload.tail_names import TailName
 
 SCALES = st.builds(
@@ -62,3 +64,13 @@ def test_there_are_no_more_scales_than_tensors_may_be_cut() -> None:
 )
 def test_only_what_is_scaled_has_scales(text: str) -> None:
     assert read_coding(text) is None
+
+
+def test_only_cuts_that_any_endpoint_lists_go_by_their_id() -> None:
+    one = Cut("0123456789ab", "onnx", ("a",), (), ("y",), 4, 1, 1, 0, 0)
+    two, inputs = replace(one, tensors=("a", "b")), replace(one, tensors=("a", "b"), head_ops=0)
+    assert [str(TailName.of_cut("m", cut, fingerprint="9" * 64)) for cut in (one, two, inputs)] == [
+        f"m:{'9' * 16}@0123456789ab",
+        f"m:{'9' * 16}@a,b",
+        f"m:{'9' * 16}@0123456789ab",
+    ]
