@@ -46,7 +46,7 @@ from edge_sdk.offload.parts import made_parts
 from edge_sdk.wire.http import HttpEndpoint
 from tests.cloud_offload.endpoints import put, running
 
-NEAR, OTHER = Shape(up_mbps=100, down_mbps=100, rtt_ms=2), Shape(up_mbps=50, down_mbps=50, rtt_ms=12)
+NEAR, OTHER = Shape(up_mbps=100, down_mbps=100, rtt_ms=2), Shape(up_mbps=100, down_mbps=100, rtt_ms=20)
 EVERY_S = 0.05
 LOCAL_MS = 120.0
 """What the local tail takes beside its computing: a device is slower than the endpoints, here all are one machine."""
@@ -262,7 +262,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 def measured(names: list[str], quick: bool) -> list[Row]:
     """All troubles, one after the other, each with a device that starts anew."""
     net = Writer("net", folded=True)
-    mobilenet_v1(net, 192, classes=100)
+    mobilenet_v1(net, 96, classes=100)
     content = net.model().SerializeToString()
     rows = []
     for name in names:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 BETTER_SHARE, BETTER_MS = 0.8, 0.5
 """Another endpoint has to take less than this share of what the preferred one takes, and less by so much."""
 TWICE = 2
+OVERTAKEN = 3
+"""So many requests in a row that it was too late with, and it is set aside: it may be silent, and tell nothing."""
 SLOWER_THAN_USUAL = 2.0
 """An endpoint that takes so many times what it usually takes is set aside until it has proved well again. One that is
 as ever, and was left because there is a better one, is not."""
@@ -63,6 +65,7 @@ class _Standing:
     """What is known of one endpoint, by seconds of the clock."""
 
     usual_ms: float | None = None
+    overtaken: int = 0
     pause_s: float = FIRST_BESIDE_S
     beside_s: float = 0.0
     away: bool = False
@@ -122,6 +125,20 @@ class Preference:
             self._note(endpoint, took[endpoint], first_ms)
         return [first, *rest]
 
+    def ended(self, endpoint: Endpoint, overtaken_ms: float | None) -> None:
+        """A request that asked `endpoint` first has its answer.
+
+        Args:
+            endpoint: that was asked first.
+            overtaken_ms: after so long the answer came another way, before its own; None where it answered.
+        """
+        with self._lock:
+            standing = self._standings[endpoint]
+            if overtaken_ms is None:
+                standing.overtaken = 0
+            elif overtaken_ms > SLOWER_THAN_USUAL * (self._first_ms or 0.0):
+                standing.overtaken += 1
+
     def beside(self, able: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint that a copy of this request goes to as well, if it is time for one; tell `came_back` later."""
         if len(self._standings) < 2:
@@ -164,6 +181,12 @@ class Preference:
         if preferred is None:
             self._preferred = best
             return best
+        if preferred in known and self._standings[preferred].overtaken >= OVERTAKEN:
+            del known[preferred]
+            if known:
+                best = min(known, key=known.__getitem__)
+                self._move(best, f"{preferred.name} was too late {OVERTAKEN} times in a row", aside=True)
+                return best
         if preferred not in asked:
             if well:
                 self._move(best, f"{preferred.name} gives no answers", aside=True)
@@ -199,7 +222,7 @@ class Preference:
         left, now_s = self._preferred, self._clock()
         assert left is not None
         standing = self._standings[left]
-        standing.better_since_s, standing.aside = None, aside
+        standing.better_since_s, standing.aside, standing.overtaken = None, aside, 0
         standing.beside_s = now_s + SELDOM_S
         if aside:
             soon = standing.aside_s is not None and now_s - standing.aside_s < LEFT_AGAIN_S + standing.probation_s

@@ -321,11 +321,19 @@ class SplitRunner(Runner):
                 self._woken_late.record(late_s * 1e3)
             return self.local(cut)
 
+        answered: list[Endpoint] = []
+        began_s = self._timeline()
+
+        def there(endpoint: Endpoint, transfer: Transfer) -> Mapping[str, Any]:
+            outputs = self._ask(endpoint, cut, feeds, deadline, transfer)
+            answered.append(endpoint)
+            return outputs
+
         asking = Asking(
             able,
             self.split.tail,
             size_bytes,
-            lambda endpoint, transfer: self._ask(endpoint, cut, feeds, deadline, transfer),
+            there,
             here,
             needs_ms,
             deadline,
@@ -334,6 +342,8 @@ class SplitRunner(Runner):
             self._away_now,
         )
         outcome = hedged(asking.next_way, self._timeline)
+        overtaken = outcome.hedged and able[0] not in answered[:1]
+        self.preference.ended(able[0], (self._timeline() - began_s) * 1e3 if overtaken else None)
         if outcome.remote and (beside := self.preference.beside(able)) is not None:
             copied = {name: array.copy() if isinstance(array, np.ndarray) else array for name, array in cut.items()}
             self._timeline.start(partial(self._ask_beside, beside, copied))
