@@ -184,7 +184,7 @@ class Link:
 
     def _watch(self, taken_ms: float, passage: Passage) -> None:
         """Forgets what was before a change; what is known by then are the requests since it began."""
-        before = self._kept or self._estimated()
+        before = self._kept = self._kept or self._estimated()
         expected_ms = before.transfer_ms(
             passage.up_bytes - before.up_head_bytes, passage.down_bytes - before.down_head_bytes
         )
