@@ -225,7 +225,7 @@ def _ways(parts: Parts, codec: str, judging: _Judging, at_inputs: bool) -> Itera
         travels, own = parts.head(stored)
         raw.append(sum(np.asarray(array).nbytes for array in travels.values()))
         outputs.append(own | parts.tail(travels))
-        if at_inputs and not sent:
+        if at_inputs and not sent and codec in ("none", "int8", "int16"):
             files = tuple(coding for coding in INPUT_CODINGS if _may_be_files(travels, coding))
         if files or len(sent) < _MOST_PACKED:
             sent.append({name: np.array(array) for name, array in travels.items()})

@@ -132,7 +132,8 @@ class SplitVariant:
         return input_cut(self.graph) if cut.head_ops == 0 else cut_at(self.graph, cut.tensors, nearest=False)
 
     def codecs(self, cut: Cut) -> tuple[str, ...]:
-        """Those that make a difference at a cut: "int16" at inputs only, "int8c" where some tensor has channels."""
+        """Those that differ at a cut: "int16" only at inputs that may be sound, "int8c" where there are channels."""
+        sound = cut.is_at_inputs and all(len(self.graph.tensors[name].shape or ()) < 4 for name in cut.tensors)
         floats = any(self.graph.tensors[name].dtype == "float32" for name in cut.tensors)
         found = ["none", *(["fp16"] if floats else [])]
         for codec in CODECS[2:]:
@@ -141,7 +142,7 @@ class SplitVariant:
             if (
                 ways
                 and (not by_channel or any(axis is not None for _, axis in ways.values()))
-                and (codec != "int16" or cut.is_at_inputs)
+                and (codec != "int16" or sound)
             ):
                 found.append(codec)
         return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,29 @@ class TestCuts:
         assert note == ""
         assert all(of(cut, "none").drop == 0 for cut in found)
         assert 0 < of(found[0], "int4").drop < 0.2
+
+
+class TestSound:
+    def test_samples_travel_as_16_bits_and_as_flac(self, tmp_path: Path) -> None:
+        path = tmp_path / "loud.onnx"
+        path.write_bytes(
+            models.onnx_bytes(
+                [helper.make_node("Abs", ["x"], ["h"]), helper.make_node("ReduceMean", ["h"], ["y"], axes=[1])],
+                [models.value("x", [1, 800])],
+                [models.value("y", [1, 1])],
+            )
+        )
+        notes = [np.sin(np.arange(800) / CHANCE.uniform(5, 40))[None].astype(np.float32) * 0.5 for _ in range(12)]
+        kept, _ = kept_cuts("fp32", path)
+        found, _ = measured_cuts(path, kept, Data("notes", [{"x": note} for note in notes]))
+        assert of(found[0], "int16").wire_bytes == 1600
+        assert of(found[0], "int16").drop < 1e-3
+        if importlib.util.find_spec("soundfile") is not None:
+            assert of(found[0], "int16", "flac").wire_bytes < 1600
+            assert of(found[0], "int16", "flac").drop < 1e-3
+        cuts = {way.codec for cut in found[1:] for way in cut.codecs}
+        assert "int8" in cuts
+        assert "int16" not in cuts
 
 
 class TestPictures:
