@@ -65,8 +65,7 @@ def split_runner(
     samples = _samples_for(codec, offload, variant, name, lambda: engine.load(file, options), wrap)
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
-    # By its tensors: an endpoint lists a large graph's cuts only in part, and finds these all the same.
-    tail = TailName.of_tensors(whole, cut.tensors, codec, file.fingerprint, parts.split.scales)
+    tail = TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales)
     runner = open_split(
         file,
         parts.split,

@@ -89,7 +89,7 @@ class Preparing:
         cut = input_cut(graph) if whole_there else cut_at(graph, way.tensors, nearest=False, where=self.name)
         parts, tail_content = kept_parts_and_tail(file, cut, codec=way.codec, samples=self.samples, graph=graph)
         whole = self.offload.model or PurePath(self.name).stem
-        tail = str(TailName.of_tensors(whole, cut.tensors, way.codec, file.fingerprint, parts.split.scales))
+        tail = str(TailName.of_cut(whole, cut, way.codec, file.fingerprint, parts.split.scales))
         split = open_split(
             file,
             parts.split,
