@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 BETTER_SHARE, BETTER_MS = 0.8, 0.5
 """Another endpoint has to take less than this share of what the preferred one takes, and less by so much."""
 TWICE = 2
-OVERTAKEN = 3
-"""So many requests in a row that it was too late with, and it is set aside: it may be silent, and tell nothing."""
+OVERTAKEN, FAR_TOO_LATE = 6, 2
+"""So many requests in a row that it was too late with, and it is set aside: it may be silent, and tell nothing, and
+what was given up is only known to take longer. One that took more than `SLOWER_THAN_USUAL` of what was expected counts
+as two."""
 SLOWER_THAN_USUAL = 2.0
 """An endpoint that takes so many times what it usually takes is set aside until it has proved well again. One that is
 as ever, and was left because there is a better one, is not."""
@@ -136,8 +138,9 @@ class Preference:
             standing = self._standings[endpoint]
             if overtaken_ms is None:
                 standing.overtaken = 0
-            elif overtaken_ms > SLOWER_THAN_USUAL * (self._first_ms or 0.0):
-                standing.overtaken += 1
+            else:
+                far = overtaken_ms > SLOWER_THAN_USUAL * (self._first_ms or 0.0)
+                standing.overtaken += FAR_TOO_LATE if far else 1
 
     def beside(self, able: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint that a copy of this request goes to as well, if it is time for one; tell `came_back` later."""
@@ -185,7 +188,7 @@ class Preference:
             del known[preferred]
             if known:
                 best = min(known, key=known.__getitem__)
-                self._move(best, f"{preferred.name} was too late {OVERTAKEN} times in a row", aside=True)
+                self._move(best, f"{preferred.name} was too late several times in a row", aside=True)
                 return best
         if preferred not in asked:
             if well:
