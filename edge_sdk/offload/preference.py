@@ -33,6 +33,7 @@ as two."""
 SLOWER_THAN_USUAL = 2.0
 """An endpoint that takes so many times what it usually takes is set aside until it has proved well again. One that is
 as ever, and was left because there is a better one, is not."""
+WORSE_THAN_USUAL = 1.5
 USUAL_SHARE = 1 / 32
 SURE_BESIDE_S, FIRST_BESIDE_S, LONGEST_BESIDE_S = 0.3, 1.0, 8.0
 """Between requests beside, to an endpoint that was set aside: each that finds it no better doubles the pause. After
@@ -70,6 +71,7 @@ class _Standing:
     overtaken: int = 0
     pause_s: float = FIRST_BESIDE_S
     beside_s: float = 0.0
+    asked_s: float = 0.0
     away: bool = False
     aside: bool = False
     aside_s: float | None = None
@@ -151,7 +153,7 @@ class Preference:
             for endpoint in able:
                 standing = self._standings[endpoint]
                 if endpoint is not self._preferred and not standing.away and now_s >= standing.beside_s:
-                    standing.away = True
+                    standing.away, standing.asked_s = True, now_s
                     return endpoint
         return None
 
@@ -196,6 +198,10 @@ class Preference:
             return best
         now_ms, best_ms = took[preferred], known.get(best)
         usual_ms = self._usual_ms(preferred, now_ms)
+        if now_ms is not None and now_ms > usual_ms * WORSE_THAN_USUAL:
+            for other in asked:  # what is known of them may be old: is one of them better now?
+                standing = self._standings[other]
+                standing.beside_s = min(standing.beside_s, standing.asked_s + FIRST_BESIDE_S)
         if best is preferred or now_ms is None or best_ms is None or not _better(best_ms, now_ms):
             self._streak = None
             return preferred
