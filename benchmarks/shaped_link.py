@@ -24,6 +24,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -405,6 +406,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check:
         return check()
+    for told in (signal.SIGTERM, signal.SIGINT):  # to a whole group: it ends with its stdin, after the others
+        signal.signal(told, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):  # timers on time, not within Linux's usual 50 µs
         ctypes.CDLL(None).prctl(29, 1_000, 0, 0, 0)
     proxy = Proxy(arguments.to, Shape())

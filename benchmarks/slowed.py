@@ -189,6 +189,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check:
         return check()
+    for told in (signal.SIGTERM, signal.SIGINT):  # to a whole group: it ends with its stdin, after the others
+        signal.signal(told, signal.SIG_IGN)
     slow = slow_by_signals if arguments.quota == "signals" else slow_by_cgroup
     slow(arguments.pid, sys.stdin.fileno())
     return 0

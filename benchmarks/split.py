@@ -199,7 +199,6 @@ def follow(arguments: argparse.Namespace) -> int:
         model = made({name}, folder)[name]
         with stage(folder, [model.path], arguments.quota) as on:
             judge = Judge(on, model, kept.known.setdefault(name, {}))
-            judge.refer(time.monotonic() + 600)
             speed, seconds, every_ms = arguments.trace_speed, arguments.trace_seconds, arguments.trace_every_ms
             found = judged(on, judge, speed, 30 if arguments.quick else seconds, every_ms, arguments.seed)
             kept.write()

@@ -154,14 +154,6 @@ class Judge:
         self._close_all_but_local()
         return rows
 
-    def measured(self, cell: Cell, most: int = MOST_WAYS) -> dict[Way, float]:
-        """Milliseconds of the likeliest ways to be best in a cell, at most so many."""
-        self.stage.shape(cell.shape)
-        self.stage.device.speed = cell.speed
-        found = self._measure_all(cell, most)
-        self._close_all_but_local()
-        return found
-
     def local_ms(self) -> float:
         """What a request takes here, at the speed of now."""
         return statistics.median(self._ask(str(LOCAL), 8).times_ms)
@@ -182,9 +174,9 @@ class Judge:
         """What the device calls a session."""
         return f"{self.path}|{name}"
 
-    def _measure_all(self, cell: Cell, most: int = MOST_WAYS) -> dict[Way, float]:
+    def _measure_all(self, cell: Cell) -> dict[Way, float]:
         found = {LOCAL: self._measure(LOCAL, cell, 6, 1.0) or 0.0}
-        for way in self._worth(cell, found, most):
+        for way in self._worth(cell, found):
             with self.stage.unhindered():
                 opened = self._open_pinned(way)
             if opened:
@@ -214,14 +206,14 @@ class Judge:
                 return 0.8 * (elsewhere_ms + other.cpu_ms / cell.speed) + transfer_ms
         return transfer_ms
 
-    def _worth(self, cell: Cell, found: dict[Way, float], most: int) -> Iterator[Way]:
+    def _worth(self, cell: Cell, found: dict[Way, float]) -> Iterator[Way]:
         """Ways that may be best, with or without those that send the input, the likeliest first; follows `found`."""
         tried, again = {LOCAL}, 0
         for way in self._baselines().values():  # told in any case, where that does not take too long
             if self._bound_ms(way, cell) < 2 * found[LOCAL]:
                 tried.add(way)
                 yield way
-        while len(tried) <= most:
+        while len(tried) <= MOST_WAYS:
             waiting = self._unsettled(cell, found, tried)
             if again >= MOST_AGAIN:
                 waiting = [way for way in waiting if str(cell.speed) not in self.known[way].base_ms]

@@ -17,7 +17,8 @@ lasts an exponentially distributed time and is followed by one of its neighbours
 paper's Cellsim. What comes down is as fast as what goes up: answers are small.
 
 A real change of the link is a change of regime. Requests come at fixed times, and a late one is late from when it was
-due. The single plans are local and the best few in each regime, each pinned, over the same trace.
+due. The single plans, each pinned and over the same trace, are local, the whole input in every coding, what the product
+chooses while the link is like the mean of a regime, and the best there of what the grid (`--resume`) has measured.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ STATES = ((0.55, 0.41, 13.5), (2.83, 1.43, 3.9), (7.11, 2.72, 14.7), (20.08, 5.7
 CORRELATION, LEAST_MBPS, RTT_MS = 0.84, 0.1, 40.0
 EQUAL = 1.02
 """Latencies within 2 % count as equal where bytes are compared."""
-BEST_OF_STATE, MOST_OF_STATE = 2, 16
+BEST_OF_STATE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +134,28 @@ def ride(on: Stage, key: str, trace: Trace, every_ms: float) -> Run:
     )
 
 
-def single_plans(judge: Judge, speed: float) -> list[Way]:
-    """Local, and the best few ways of each regime at its mean."""
-    wanted = {LOCAL: None}
+def single_plans(on: Stage, judge: Judge, speed: float) -> list[Way]:
+    """Local; the whole input in every coding; what the product chooses when the link is like the mean of a regime; and
+    the best few there of what the grid has measured at this speed."""
+    wanted = dict.fromkeys(
+        [LOCAL, *(way for way, known in judge.known.items() if way.kind == "offload" and known.able)]
+    )
+    on.device.speed = speed
     for mean, _, _ in STATES:
-        found = judge.measured(Cell(judge.path.parent.name, speed, RTT_MS, mean), MOST_OF_STATE)
-        wanted |= dict.fromkeys(sorted(found, key=lambda way: found[way])[:BEST_OF_STATE])
+        cell = Cell(judge.path.parent.name, speed, RTT_MS, mean)
+        on.shape(cell.shape)
+        wanted[way_of(judge.load("regime", on.options(judge.path, None), speed)["way"])] = None
+        judge.close("regime")
+        bases = {way: known.base_ms.get(str(speed)) for way, known in judge.known.items() if known.able}
+        likely = {w: ms + cell.transfer_ms(judge.known[w].least_bytes) for w, ms in bases.items() if ms is not None}
+        wanted |= dict.fromkeys(sorted(likely, key=lambda way: likely[way])[:BEST_OF_STATE])
     return list(wanted)
 
 
 def judged(on: Stage, judge: Judge, speed: float, seconds: int, every_ms: float, seed: int) -> dict[str, Any]:
     """All sessions over one trace, and the figures of it."""
     trace = drawn(seconds, seed)
-    ways = single_plans(judge, speed)
+    ways = single_plans(on, judge, speed)
     on.shape(Shape(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS))
     on.device.speed = speed
     deadline_ms = 2 * judge.local_ms()
