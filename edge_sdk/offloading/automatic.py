@@ -21,7 +21,7 @@ from edge_sdk.errors import EdgeError
 from edge_sdk.offload.adaptive import AdaptiveRunner
 from edge_sdk.offloading.guide import LOCAL, LinkGuide, key_of
 from edge_sdk.offloading.places import Places
-from edge_sdk.offloading.preparing import Prepared, Preparing
+from edge_sdk.offloading.preparing import Prepared, Preparing, typical_ms
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edge_sdk.device.facts import Device
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Choice, Wish
+    from edge_sdk.tensors import Feeds
 
 __all__ = ["Automatic"]
 
@@ -77,7 +78,7 @@ class Automatic:
     ) -> None:
         self._offload, self._name, self._whole, self._events = offload, name, whole, events
         figures = choice.plan.figures
-        local_ms = figures.latency_ms if figures is not None else _timed_ms(whole)
+        local_ms = figures.latency_ms if figures is not None and not wish.budget_s else _timed_ms(whole, offload.data)
         self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates_for(device))
         self._preparing = Preparing(offload, name, choice.variant, engine, options, wrap, samples)
         self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
@@ -155,14 +156,11 @@ class Automatic:
         self._events.append(f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
 
 
-def _timed_ms(whole: Runner) -> float:
-    """What a request takes here, where the plan was made without measuring."""
+def _timed_ms(whole: Runner, data: Sequence[Feeds]) -> float:
+    """What a request takes here and now: heads are timed in the same minute, and the two must be comparable."""
     from edge_sdk.engines.samples import made_up_feeds
+    from edge_sdk.tensors import FeedCheck
 
-    feeds = made_up_feeds(whole.inputs, whole.optional_inputs)
-    times_ms = []
-    for _ in range(4):
-        began_s = time.perf_counter()
-        whole.run(feeds)
-        times_ms.append((time.perf_counter() - began_s) * 1e3)
-    return min(times_ms[1:])
+    check = FeedCheck(whole.inputs, whole.optional_inputs, f"{whole.model}: data")
+    feeds = check(data[0]) if data else made_up_feeds(whole.inputs, whole.optional_inputs)
+    return typical_ms(lambda turn: whole.run(feeds), pause_s=0.0)
