@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge_sdk.offloading.guide import LOCAL, Pricing, key_of
-from edge_sdk.planner.plans import Candidate, Plan
+from edge_sdk.planner.plans import Candidate, Figures, Plan
 from edge_sdk.planner.radio import radio_named
 from edge_sdk.planner.rates import Rates
 from edge_sdk.planner.remote import Bounds, RemotePlace, barred_remote, ever_best, parts_ms
@@ -96,18 +98,34 @@ class WaysTable:
             for way in now
             for place in places
         ]
+        local = self._local_row()
         rows.sort(key=lambda row: (not row.feasible, row.predicted.latency_ms if row.predicted else float("inf")))
         if key == LOCAL:
-            return with_remote(
-                self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places, self._bounds
-            )
+            return with_remote(self.plan, rows, local, self._why_local(rows, failures), places, self._bounds)
         own = [row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key]
         if not own:  # no endpoint may be asked just now
-            return with_remote(
-                self.plan, rows, _row_of(self.plan), self._why_local(rows, failures), places, self._bounds
-            )
+            return with_remote(self.plan, rows, local, self._why_local(rows, failures), places, self._bounds)
         chosen = min(own, key=lambda row: row.predicted.latency_ms if row.predicted else float("inf"))
         return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places, self._bounds)
+
+    def _local_row(self) -> Candidate:
+        """Staying here, as it was timed beside the heads."""
+        plan = self.plan
+        own = Candidate(
+            variant=plan.variant,
+            engine=plan.engine,
+            accelerator=plan.accelerator,
+            placement=plan.placement,
+            accuracy=plan.accuracy,
+            predicted=plan.predicted,
+            measured=plan.measured,
+        )
+        same = (row for row in plan.candidates if row.way == own.way and row.placement == plan.placement)
+        row = next(same, own)
+        figures = row.measured or Figures(latency_ms=self.local_ms)
+        return msgspec.structs.replace(
+            row, measured=msgspec.structs.replace(figures, latency_ms=round(self.local_ms, 4), runs=figures.runs or 1)
+        )
 
     def _why_local(self, rows: Sequence[Candidate], failures: Mapping[str, str]) -> str:
         best = next((row for row in rows if row.feasible and row.predicted is not None), None)
@@ -131,19 +149,3 @@ class WaysTable:
 def _key_of_row(row: Candidate) -> tuple[str, str, str, str] | None:
     remote = row.remote
     return None if remote is None else (row.variant, remote.cut, remote.codec, remote.coding)
-
-
-def _row_of(plan: Plan) -> Candidate:
-    for candidate in plan.candidates:
-        same = candidate.way == (plan.variant, plan.engine, plan.accelerator)
-        if same and candidate.placement == plan.placement:
-            return candidate
-    return Candidate(
-        variant=plan.variant,
-        engine=plan.engine,
-        accelerator=plan.accelerator,
-        placement=plan.placement,
-        accuracy=plan.accuracy,
-        predicted=plan.predicted,
-        measured=plan.measured,
-    )
