@@ -72,6 +72,8 @@ def found_cascades(
     for big in (entry for entry in entries if entry.row.status == "stored" and entry.row.name in said):
         rivals = [entry for entry in entries if entry.row.name in said and _is_smaller(entry, big)]
         made, why = _best(rivals, big, said, held_out, data, metric, max_drop)
+        if made and (alone := _as_good_alone(*made[0], entries)):
+            made, why = [], alone
         found += made
         notes += [why] if why and not made else []
     found.sort(key=lambda one: one[0])
@@ -113,6 +115,17 @@ def _best(
             continue
         found.append(((made.latency_ratio or made.escalated_share) * (times[1] or 1.0), made))
     return sorted(found, key=lambda one: one[0])[:1], why
+
+
+def _as_good_alone(mean_ms: float, made: Cascade, entries: Sequence[Entry]) -> str:
+    """Why a cascade brings nothing: a variant that holds the bound by itself takes no longer; "" where none does."""
+    for entry in entries:
+        row = entry.row
+        if row.status == "stored" and (row.latency_ms <= mean_ms if row.latency_ms else row.name == made.small):
+            return f"no cascade of {made.small} and {made.big}: {row.name} holds the bound alone" + (
+                f" in {row.latency_ms:.3g} ms, the two take {mean_ms:.3g} ms" if row.latency_ms else ""
+            )
+    return ""
 
 
 def _is_smaller(small: Entry, big: Entry) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,6 +96,14 @@ def test_without_a_much_faster_one_there_is_none_and_it_is_told(entries: list[En
     given = data()
     pairs, notes = found_cascades(entries[:1], given, metric_for(given), signature_of(entries[0]), 0.02)  # type: ignore[arg-type]
     assert (pairs, notes) == ((), ("no cascade ends in big: no other variant is much faster",))
+
+
+def test_a_fast_variant_that_holds_the_bound_alone_needs_no_big_one(entries: list[Entry], tmp_path: Path) -> None:
+    third = replace(entries[0], row=msgspec.structs.replace(entries[0].row, name="quick", latency_ms=1.2))
+    given = data()
+    pairs, notes = found_cascades([*entries, third], given, metric_for(given), signature_of(entries[0]), 0.02)  # type: ignore[arg-type]
+    assert pairs == ()
+    assert "of quick and big: quick holds the bound alone in 1.2 ms, the two take 1." in notes[0]
 
 
 def test_a_variant_beyond_the_bound_stays_only_where_a_cascade_needs_it(entries: list[Entry]) -> None:
