@@ -26,8 +26,10 @@ from edge_sdk.wire.limits import Limits
 
 __all__ = ["INPUT_CODINGS", "SAMPLES", "measured_cuts"]
 
-SAMPLES = 96
-"""More tell the bytes no better, and each is run through head and tail by every codec."""
+SAMPLES, FEWEST_SAMPLES = 96, 24
+"""More tell the bytes no better, and each is run through head and tail by every codec; fewer of a slow variant."""
+_PASSES = 160
+"""Runs of a sample that the time should allow: some eight cuts with some twenty ways to travel each."""
 INPUT_CODINGS = ("jpeg@50", "jpeg@75", "jpeg@90", "webp@50", "webp@75", "webp@90", "flac")
 LEAST_GAIN = 0.03
 """Packing that takes off less is not worth a row."""
@@ -57,7 +59,7 @@ def measured_cuts(
     Args:
         file: the variant.
         cuts: of it, as `kept_cuts` gives them.
-        data: of the source; `SAMPLES` of it, evenly spread, are used.
+        data: of the source; at most `SAMPLES` of it, evenly spread, are used, and `FEWEST_SAMPLES` of a slow variant.
         metric: how to score where there are labels; None for agreement with the variant as it is.
         variant: its name in the bundle.
         mapping, like: how the variant's tensors map to those of the source.
@@ -75,7 +77,7 @@ def measured_cuts(
     done: dict[str, Cut] = {}
     notes = []
     with SplitVariant(file, mapping, like) as whole:
-        judging = _Judging(whole, data, metric)
+        judging = _Judging(whole, data, metric, budget_s)
         found = {cut.id: cut for cut in cuts}
         if (entry := whole.at_inputs()) is not None:
             fields = set(Cut.__struct_fields__) & set(entry.__slots__)
@@ -107,12 +109,16 @@ def _in_order(cuts: Sequence[Cut]) -> Iterator[Cut]:
 class _Judging:
     """The samples, the whole variant's answers to them, and what other answers are worth beside these."""
 
-    def __init__(self, whole: SplitVariant, data: Data, metric: Metric | None) -> None:
+    def __init__(self, whole: SplitVariant, data: Data, metric: Metric | None, budget_s: float) -> None:
         self.whole, self.data = whole, data
         self.metric = metric if data.labels is not None else None
         size_bytes = sum(np.asarray(array).nbytes for array in data.feeds[0].values())
+        whole.answer(data.feeds[0])
+        began_s = time.perf_counter()
+        whole.answer(data.feeds[0])
+        timely = max(FEWEST_SAMPLES, int(budget_s / _PASSES / max(time.perf_counter() - began_s, 1e-6)))
         fitting = max(LEAST_SAMPLES, _MOST_KEPT_BYTES // max(size_bytes, 1))
-        self.places = spread(len(data.feeds), min(SAMPLES, fitting))
+        self.places = spread(len(data.feeds), min(SAMPLES, timely, fitting))
         self.feeds = [data.feeds[place] for place in self.places]
         self.stored: list[dict[str, Any]] = []
         self.expected: list[dict[str, Array]] = []

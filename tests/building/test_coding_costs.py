@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 from onnx import helper
 
 from edge_sdk import signature
-from edge_sdk.building.coding_costs import measured_cuts
+from edge_sdk.building.coding_costs import FEWEST_SAMPLES, measured_cuts
 from edge_sdk.building.cutting import kept_cuts
 from edge_sdk.bundle import Cut
 from edge_sdk.compress.data import Data
@@ -86,6 +86,8 @@ class TestCuts:
         found, note = measured_cuts(mlp, kept, Data("rows", rows(10)), budget_s=0)
         assert sum(bool(cut.codecs) for cut in found) == 1
         assert note == f"1 of {len(kept) + 1} cuts measured, which took 0 s"
+        assert found[0].codecs[0].samples == 10
+        assert measured_cuts(mlp, (), Data("rows", rows(40)), budget_s=0)[0][0].codecs[0].samples == FEWEST_SAMPLES
         assert {cut.id for cut in kept} < {cut.id for cut in found}
 
     def test_a_variant_of_another_layout_is_fed_and_read_as_the_source(self, tmp_path: Path) -> None:
