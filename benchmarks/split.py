@@ -154,6 +154,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             for name in ("local", "raw", "jpeg")
             if (ratio := [getattr(row, f"{name}_ms") / row.best_ms for row in rows if getattr(row, f"{name}_ms")])
         },
+        "median_overhead": statistics.median(over)
+        if (over := [r.overhead for r in rows if r.overhead is not None])
+        else None,
         "split_wins": sum(row.best.startswith("split") for row in rows if not row.keep_input_local),
         "left_unmeasured": sum(row.left for row in rows),
         "rows": [asdict(row) for row in rows],
@@ -184,6 +187,10 @@ def table(figures: dict[str, Any]) -> str:
         "best: " + ", ".join(f"{kind} {share:.0%}" for kind, share in figures["best_shares"].items()),
         "always that way, over the best: " + ", ".join(f"{k} +{v:.0%}" for k, v in figures["baselines"].items()),
     ]
+    if figures["median_overhead"] is not None:
+        lines.append(
+            f"a session that chooses over one that was told to go that way: {figures['median_overhead']:+.1%} (median)"
+        )
     if error is not None:
         kinds = figures["prediction_median_error_by_kind"].items()
         lines.append(f"prediction off by {error:.1%} (median): " + ", ".join(f"{kind} {e:.1%}" for kind, e in kinds))

@@ -84,6 +84,9 @@ class Row:
         estimated: which of these are bounds and not measured, since they are far above the best.
         measured: milliseconds and prediction of all ways that were.
         ruled_out, left: ways that cannot be best, and that would have had to be measured too.
+        first: the way that was chosen when the model was loaded; `chosen` is that after the requests.
+        overhead: what the session that chooses takes above one that was told to go that way: looking after links and
+            plans. It is no regret of the choice, but a user pays it.
     """
 
     model: str
@@ -105,6 +108,8 @@ class Row:
     measured: dict[str, tuple[float, float | None]]
     ruled_out: int
     left: int
+    first: str = ""
+    overhead: float | None = None
 
 
 class Judge:
@@ -278,13 +283,14 @@ class Judge:
     def _row(self, cell: Cell, keep: bool, chosen: dict[str, Any], found: dict[Way, float]) -> Row:
         barred = {way_of(one["way"]) for one in chosen["candidates"] if not one["feasible"]} if keep else set()
         able = {way: ms for way, ms in found.items() if self.known[way].keeps and way not in barred}
-        way, baselines = way_of(chosen["way"]), self._baselines()
+        first, baselines = way_of(chosen["way"]), self._baselines()
         likely = sorted(able, key=lambda one: able[one])[:BEST_AGAIN]
-        told = [one for one in baselines.values() if one in found]
+        told = [one for one in (*baselines.values(), first) if one in found]
         medians = self._in_turns([chosen["key"], *map(str, dict.fromkeys([LOCAL, *likely, *told]))])
         fresh = {one: medians[str(one)] for one in (LOCAL, *likely)}
         best = min(fresh, key=lambda one: fresh[one])
         chosen_ms, best_ms = medians[chosen["key"]], fresh[best]
+        way = way_of(self.stage.device.report(self.key(chosen["key"]))["way"])  # it may have learnt better meanwhile
         predicted = predictions(chosen)
         unsettled = self._unsettled(cell, found, set(found))
         raw, jpeg = (
@@ -308,6 +314,8 @@ class Judge:
             measured={str(one): (ms, predicted.get(one)) for one, ms in {**able, **fresh, way: chosen_ms}.items()},
             ruled_out=len(self.known) - len(found) - len(unsettled),
             left=len(unsettled),
+            first=str(first),
+            overhead=chosen_ms / medians[str(way)] - 1 if str(way) in medians else None,
         )
 
     def _baselines(self) -> dict[str, Way]:

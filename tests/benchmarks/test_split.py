@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
-from benchmarks import split, split_trace
+from benchmarks import split, split_judge, split_trace
+from benchmarks.shaped_link import Shape
 from benchmarks.split_judge import Cell, Known, Row, told_of, way_of
-from benchmarks.split_stage import LOCAL, Way, difference
+from benchmarks.split_models import Model
+from benchmarks.split_stage import LOCAL, Asked, Stage, Way, difference
 
 HEAD = Way("split", ("features",), "int8", "deflate")
 ROW = Row(
@@ -35,6 +38,8 @@ ROW = Row(
     measured={"local": (110.0, 99.0), str(HEAD): (100.0, 130.0)},
     ruled_out=7,
     left=0,
+    first=str(LOCAL),
+    overhead=0.03,
 )
 
 
@@ -50,6 +55,7 @@ def test_figures_are_of_all_rows_and_errors_by_kind() -> None:
     assert figures["prediction_median_error_by_kind"] == pytest.approx({"local": 0.1, "split": 0.3})
     assert figures["prediction_median_error"] == pytest.approx(0.2)
     assert figures["baselines"] == pytest.approx({"local": 0.1, "raw": 3.0}), "nothing is told of what cannot be"
+    assert figures["median_overhead"] == pytest.approx(0.03)
     assert "mean regret 5.0%" in split.table(figures)
     assert ">400" in split.line(ROW), "a bound is marked as one"
 
@@ -63,6 +69,86 @@ def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     assert split.summary(again.rows)["mean_regret"] == 0.1
     assert again.known == kept.known
     assert split.run([Cell("sound", 0.4, 20.0, 4.0)], again, tmp_path, 0.0, "signals", print), "it is done already"
+
+
+class Scripted:
+    """Device and link of a stage where every way takes what a test says."""
+
+    def __init__(self, base_ms: dict[Way, float], size_bytes: dict[Way, int], chosen: Way) -> None:
+        self.base_ms, self.size_bytes, self.chosen = base_ms, size_bytes, chosen
+        self.speed, self.shape, self.passed = 1.0, Shape(), {"up_bytes": 0, "down_bytes": 0}
+        self.asked: set[str] = set()
+
+    def way(self, key: str) -> Way:
+        name = key.partition("|")[2]
+        return next((way for way in self.base_ms if str(way) == name), self.chosen)
+
+    def set(self, **settings: float) -> None:
+        self.shape = dataclasses.replace(self.shape, **settings)
+
+    def open(self, key: str, model: Path, options: dict[str, Any], cache: Path) -> dict[str, Any]:
+        return self.report(key) | {"load_ms": 1.0}
+
+    def report(self, key: str) -> dict[str, Any]:
+        candidates = [
+            {"way": told_of(way), "predicted_ms": 1.1 * ms / self.speed, "feasible": True}
+            for way, ms in self.base_ms.items()
+        ]
+        return {"way": told_of(self.way(key)), "candidates": candidates}
+
+    def ask(self, key: str, count: int, seconds: float, start: int) -> Asked:
+        way = self.way(key)
+        self.asked.add(str(way))
+        ms = self.base_ms[way] / self.speed
+        if way != LOCAL:
+            ms += Cell("m", 1.0, self.shape.rtt_ms, self.shape.up_mbps).transfer_ms(self.size_bytes[way])
+            self.passed = {**self.passed, "up_bytes": self.passed["up_bytes"] + count * self.size_bytes[way]}
+        return Asked((ms,) * count, self.base_ms[way], float(way != LOCAL))
+
+    def differs(self, key: str) -> float:
+        return 0.0
+
+    def close(self, key: str) -> None:
+        pass
+
+
+RAW = Way("offload", ("image",))
+LATE = Way("split", ("late",), "int8")
+
+
+def judged(chosen: Way, mbps: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Row], set[str]]:
+    base_ms = {LOCAL: 100.0, RAW: 5.0, HEAD: 20.0, LATE: 80.0}
+    size_bytes = {RAW: 150_000, HEAD: 10_000, LATE: 1_000}
+    scripted: Any = Scripted(base_ms, size_bytes, chosen)
+    ways = [(way, float(size_bytes.get(way, 0)), True) for way in base_ms]
+    monkeypatch.setattr(split_judge, "ways_of", lambda model: ways)
+    model = Model(tmp_path / "m" / "model.edge", (), (), pictures=True)
+    stage = Stage(scripted, scripted, {model.path: "m"}, tmp_path, "signals")
+    scripted.url = "http://link"
+    return split_judge.Judge(stage, model, {}).judge(Cell("m", 1.0, 20.0, mbps)), scripted.asked
+
+
+def test_the_judge_finds_the_best_way_and_measures_none_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (free, kept), asked = judged(LOCAL, 10.0, tmp_path, monkeypatch)  # raw takes 145 ms, the head 48, the late cut 101
+    assert (free.chosen, free.best, kept.best) == ("local", str(HEAD), str(HEAD))
+    assert free.regret == pytest.approx(100 / 48 - 1)
+    assert free.overhead == 0
+    assert free.measured["local"] == pytest.approx((100.0, 110.0))
+    assert str(LATE) not in asked or free.ruled_out == 0
+
+
+def test_no_regret_where_the_best_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (free, _), asked = judged(LOCAL, 0.25, tmp_path, monkeypatch)
+    assert (free.best, free.regret) == ("local", 0.0)
+    assert asked == {"local", str(LATE)}, "the bytes of the others alone take longer"
+    assert free.raw_ms == pytest.approx(20 + 4800) and free.estimated == ("raw",)
+
+
+def test_what_sends_the_input_is_not_best_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (free, _), _ = judged(RAW, 100.0, tmp_path, monkeypatch)
+    assert (free.chosen, free.best) == (str(RAW), str(RAW))
 
 
 def test_a_way_goes_through_json() -> None:
