@@ -49,9 +49,11 @@ def cascaded(
         min_accuracy: what answers must reach; None for any.
     """
     by_name = {variant.name: variant for variant in variants}
-    big_ms = plan.figures.latency_ms if plan.figures is not None else None
-    if big_ms is None:
-        return big, plan
+    # The small ones are timed now, so what they are compared with is too; not over a link, whose requests cost bytes.
+    if plan.kind == "local" or plan.figures is None:
+        big_ms = _timed_ms(big)
+    else:
+        big_ms = plan.figures.latency_ms
     rows: list[Candidate] = []
     best: tuple[float, Runner, Cascade, Candidate] | None = None
     for cascade in by_name[plan.variant].cascades:
@@ -110,10 +112,9 @@ def _row(cascade: Cascade, plan: Plan, small_ms: float, big_ms: float, min_accur
 
 def _opened(small: Runner, big: Runner, cascade: Cascade, row: Candidate, plan: Plan) -> tuple[Runner, Plan]:
     from edge_sdk.offload.cascade import CascadeRunner
-    from edge_sdk.offload.gate import Gate
+    from edge_sdk.offload.gate import gate_of
 
     assert row.predicted is not None and row.cascade is not None
-    gate = Gate(cascade.score, cascade.threshold, cascade.output, cascade.form)
     reason = (
         f"{row.describe()}: {row.predicted.latency_ms:.3g} ms on average against {row.cascade.big_ms:.3g} ms without,"
         f" accuracy {cascade.accuracy:.4g} on held-out data; the big one: {plan.reason}"
@@ -127,7 +128,7 @@ def _opened(small: Runner, big: Runner, cascade: Cascade, row: Candidate, plan: 
         measured=None,
         reason=reason,
     )
-    return CascadeRunner(small, big, gate), made
+    return CascadeRunner(small, big, gate_of(cascade)), made
 
 
 def _timed_ms(runner: Runner) -> float:
