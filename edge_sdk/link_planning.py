@@ -78,7 +78,7 @@ def _predicted(model: ModelSource, offload: Offload, wish: Wish, device: Device,
     try:
         chosen = next(one for one in variants if one.name == local.variant)
         local_ms = local.predicted.latency_ms
-        table = WaysTable(offload, wish, chosen, local, local_ms, rates_for(device))
+        table = WaysTable(offload, wish, chosen, local, local_ms, rates_for(device), timed=False)
         places = Places(offload, offload.model or PurePath(name).stem, chosen.name, local_ms)
         places.look(3.0)
         return table.planned(table.best(places.now()), places.now(), places.failures)

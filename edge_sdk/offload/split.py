@@ -125,7 +125,7 @@ class SplitRunner(Runner):
 
     Attributes:
         preference: which endpoint is asked first, and why.
-        head_times: what the latest heads took.
+        head_times: what the latest heads took, without packing what travels.
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
@@ -228,7 +228,7 @@ class SplitRunner(Runner):
         Raises:
             EngineError: the head failed.
         """
-        computed = self._compute_head(feeds)
+        computed = self._timed_head(feeds)
         cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
         return self._sending.packed_bytes(self._sending.encoded(cut))
 
@@ -251,10 +251,13 @@ class SplitRunner(Runner):
     def _begin(self, feeds: Mapping[str, Any]) -> tuple[Deadline, Mapping[str, Any]]:
         if self._closed:
             raise SessionClosed(f"{self.model}: the runner was closed before the call")
-        deadline, began_s = Deadline.after(self._deadline_ms, self._timeline), self._timeline()
+        return Deadline.after(self._deadline_ms, self._timeline), self._timed_head(feeds)
+
+    def _timed_head(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        began_s = self._timeline()
         computed = self._compute_head(feeds)
         self.head_times.record((self._timeline() - began_s) * 1e3)
-        return deadline, computed
+        return computed
 
     def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfers]:
         deadline, computed = self._begin(feeds)

@@ -143,9 +143,9 @@ class Automatic:
         """How much longer the heads of a way take now than when they were timed."""
         made = self._made.get(key)
         now_ms = None if made is None else made.split.head_times.percentile_ms(0.5)
-        if made is None or now_ms is None or made.way.head_ms < TELLING_HEAD_MS:
+        if made is None or now_ms is None or made.computed_ms < TELLING_HEAD_MS:
             return 1.0
-        return now_ms / made.way.head_ms
+        return now_ms / made.computed_ms
 
     def _tell(self, key: str, switch: Switch[str] | None) -> None:
         told = "" if switch is None else f": {switch.cost:.3g} instead of {switch.instead_of:.3g}"

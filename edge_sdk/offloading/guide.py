@@ -24,6 +24,8 @@ LAST_RESORT = 1e18
 """Staying where the caller would rather not: dearer than all else, and better than no answer."""
 FADE = 0.2
 """Weight of the latest request in what is remembered of a way."""
+FORGOTTEN = 0.02
+"""By how much each request goes back what is remembered of all other ways."""
 FARTHEST_OFF = 3.0
 """A prediction is corrected by no more than this: beyond it, it is the link that is not known yet."""
 
@@ -103,28 +105,30 @@ class LinkGuide:
 
     def costs(self) -> dict[str, float]:
         """Of every way that can be gone now."""
-        found: dict[str, float] = {}
-        off = self._off.copy()
-        if self._local_ms is None:
-            found[LOCAL] = LAST_RESORT
-        else:
-            # While requests go elsewhere nothing shows what staying would take now, but for what their heads do.
-            slower = off.get(LOCAL, 1.0) if self._follower.current == LOCAL else self._slowdown(self._follower.current)
-            found[LOCAL] = self._pricing.local(self._local_ms * slower)
+        slower, off = self._slower(), self._off.copy()
+        local_ms = self._local_ms
+        found = {LOCAL: LAST_RESORT}
+        if local_ms is not None:
+            found[LOCAL] = self._pricing.local(local_ms * off.get(LOCAL, slower))
         self._seen = self._places()
         for place in self._seen:
             for key, way in self._ways.copy().items():
-                cost = self._pricing.remote(way, place, sum(parts_ms(way, place)) * off.get(key, 1.0))
+                cost = self._pricing.remote(way, place, _slowed_ms(way, place, slower) * off.get(key, 1.0))
                 if math.isfinite(cost) and cost < found.get(key, math.inf):
                     found[key] = cost
         return found
+
+    def _slower(self) -> float:
+        """How much slower the device is than when ways were measured: by requests that stay, or the heads of others."""
+        current = self._follower.current
+        return self._off.get(LOCAL, 1.0) if current == LOCAL else self._slowdown(current)
 
     def _predicted_ms(self, key: str) -> float:
         """Latency of a way, not corrected by what it took so far."""
         if key == LOCAL:
             return self._local_ms or 0.0
-        way = self._ways[key]
-        return min((sum(parts_ms(way, place)) for place in self._seen), default=math.inf)
+        way, slower = self._ways[key], self._slower()
+        return min((_slowed_ms(way, place, slower) for place in self._seen), default=math.inf)
 
     def took(self, key: str, latency_ms: float) -> None:
         """See `Guide.took`."""
@@ -132,7 +136,12 @@ class LinkGuide:
         if not 0 < predicted_ms < math.inf:
             return
         ratio = min(max(latency_ms / predicted_ms, 1 / FARTHEST_OFF), FARTHEST_OFF)
+        slower = self._slower()
         with self._lock:
+            for other, off in self._off.items():
+                # What was seen of a way holds for a while: forgotten at once, the session would go to and fro.
+                usual = slower if other == LOCAL else 1.0
+                self._off[other] = off + (usual - off) * FORGOTTEN
             self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE
 
     def watch(self, runner: AdaptiveRunner, refresh: Callable[[bool], None]) -> None:
@@ -176,3 +185,8 @@ class LinkGuide:
         """See `Guide.switched`."""
         self._follower.switched(key)
         self._tell(key, self._due)
+
+
+def _slowed_ms(way: RemoteWay, place: RemotePlace, slower: float) -> float:
+    head_ms, link_ms, endpoint_ms = parts_ms(way, place)
+    return head_ms * slower + link_ms + endpoint_ms

@@ -42,6 +42,7 @@ class Places:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
         self._assumed_ms = local_ms / offload.speed
         self._tails: dict[str, tuple[str, str, str]] = {}
+        self._told: set[tuple[Endpoint, str]] = set()
         self._prober = Prober(
             () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
         )
@@ -68,13 +69,18 @@ class Places:
             busy: whether requests go on, so that it pays to know.
         """
         self._prober.turn(busy)
-
-        def ask(endpoint: Endpoint) -> None:
+        for endpoint in self._endpoints:
+            if endpoint.link.estimate() is None:
+                continue
             for model in (self._whole, *self._tails):
-                if endpoint.link.estimate() is not None and endpoint.load.estimate(model) is None:
-                    self._hear(endpoint, model, Deadline.after(HEAR_S * 1e3))
+                if (endpoint, model) not in self._told and endpoint.load.estimate(model) is None:
+                    self._tried(endpoint, model)
 
-        self._each(ask)
+    def _tried(self, endpoint: Endpoint, model: str) -> None:
+        try:
+            self._hear(endpoint, model, Deadline.after(HEAR_S * 1e3))
+        except EdgeError as error:
+            _log.info("%s: %s", endpoint.name, error)
 
     def learn(self, way: RemoteWay, tail: str, timeout_s: float) -> None:
         """Has the endpoints make a way's tail, where they do that on demand, and asks how fast it runs there."""
@@ -106,6 +112,7 @@ class Places:
 
     def _hear(self, endpoint: Endpoint, model: str, deadline: Deadline) -> None:
         endpoint.load.told(model, endpoint.metadata(model, deadline=deadline).parameters)
+        self._told.add((endpoint, model))
 
     def _each(self, ask: Callable[[Endpoint], None]) -> None:
         def tried(endpoint: Endpoint) -> None:

@@ -42,12 +42,14 @@ class Prepared:
         way: with its head and bytes as measured.
         runner: what a session runs; holds `split`.
         tail: name of its tail at the endpoints.
+        computed_ms: what the head took when it was timed, without packing what travels.
     """
 
     way: RemoteWay
     runner: Runner
     split: SplitRunner
     tail: str
+    computed_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class Preparing:
             content_coding=way.coding if way.coding in CONTENT_CODINGS else "",
             first_patience_ms=max(LEAST_PATIENCE_MS, PATIENCE_TIMES * expected_ms),
         )
-        return Prepared(self._measured(way, split), self.wrap(split), split, tail)
+        measured = self._measured(way, split)
+        return Prepared(measured, self.wrap(split), split, tail, split.head_times.percentile_ms(0.5) or 0.0)
 
     def _measured(self, way: RemoteWay, split: SplitRunner) -> RemoteWay:
         from edge_sdk.engines.samples import made_up_feeds

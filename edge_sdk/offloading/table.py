@@ -32,6 +32,7 @@ class WaysTable:
         plan: of what runs on this device alone.
         local_ms: what a request takes that way.
         rates: of the device; None where nothing is known of it.
+        timed: whether `local_ms` was measured just now.
 
     Attributes:
         pricing: what counts.
@@ -40,8 +41,16 @@ class WaysTable:
     """
 
     def __init__(
-        self, offload: Offload, wish: Wish, variant: Variant, plan: Plan, local_ms: float, rates: Rates | None
+        self,
+        offload: Offload,
+        wish: Wish,
+        variant: Variant,
+        plan: Plan,
+        local_ms: float,
+        rates: Rates | None,
+        timed: bool = True,
     ) -> None:
+        self._timed = timed
         self.plan, self.local_ms, self.kinds = plan, local_ms, offload.ways
         figures = plan.figures
         known = figures is not None and figures.energy_mj is not None and figures.latency_ms > 0
@@ -122,6 +131,8 @@ class WaysTable:
         )
         same = (row for row in plan.candidates if row.way == own.way and row.placement == plan.placement)
         row = next(same, own)
+        if not self._timed:
+            return row
         figures = row.measured or Figures(latency_ms=self.local_ms)
         return msgspec.structs.replace(
             row, measured=msgspec.structs.replace(figures, latency_ms=round(self.local_ms, 4), runs=figures.runs or 1)

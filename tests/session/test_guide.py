@@ -97,6 +97,20 @@ def test_staying_is_judged_by_how_slow_heads_are_now() -> None:
     assert world.goes() == LOCAL
 
 
+def test_what_staying_took_is_not_forgotten_with_the_first_request_elsewhere() -> None:
+    world = World(LOCAL, local_ms=15.0)
+    for _ in range(30):
+        world.guide.took(LOCAL, 45.0)
+    assert world.goes() == key_of(EARLY)
+    early_ms = 2.0 + 5.0 + 50_000 * 8e-5 + 4.0
+    for _ in range(10):
+        world.guide.took(key_of(EARLY), early_ms)
+        assert world.goes() is None
+    for _ in range(300):  # by then nothing tells that it would still take as long
+        world.guide.took(key_of(EARLY), early_ms)
+    assert world.guide.costs()[LOCAL] == pytest.approx(15.0, rel=0.05)
+
+
 def test_the_better_of_two_endpoints_counts() -> None:
     world = World(LOCAL)
     world.places = [place(0.1, name="far"), place(100.0, name="near")]
