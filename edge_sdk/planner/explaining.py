@@ -16,7 +16,7 @@ TIE = 1.03
 def explain(plan: Plan) -> tuple[str, ...]:
     """Lines for a person. Made from the plan alone, so that a kept or sent one can be explained too."""
     if plan.links:
-        return (f"{plan.reason}.", *explain_remote(plan), *_explain_local(local_of(plan)))
+        return (f"{plan.reason}.", *explain_remote(plan), "On the device alone:", *_explain_local(local_of(plan)))
     return _explain_local(plan)
 
 
