@@ -37,6 +37,8 @@ ENOUGH = 8
 """Requests before the history counts as one: the 95th percentile of fewer is but the largest."""
 CHANGED_SHARE, CHANGED_SPREADS, CHANGED_AFTER = 0.3, 3.0, 3
 """So much off what was expected, so many times in a row: the link is another one."""
+TWICE_AS_CLEAR = 2.0
+"""A request that took so many times as long, or as short, counts as two."""
 SAME_BYTES = 1024
 """Requests whose sizes differ by less take as long as each other."""
 STEADY_AFTER, ESTIMATED_EVERY = 12, 4
@@ -83,7 +85,8 @@ class Link:
         self._up: deque[_Piece] = deque(maxlen=KEPT)
         self._down: deque[_Piece] = deque(maxlen=KEPT)
         self._rests: deque[_Rest] = deque(maxlen=KEPT)
-        self._off = 0  # requests in a row that were far off: above 0 too slow, below too fast
+        self._off = 0  # how far off requests in a row were: above 0 too slow, below too fast
+        self._streak = 0  # how many these are
         self._requests = 0
         self._failure_share = self._packets = self._resent = 0.0
         self._up_head, self._down_head = float(UP_HEAD_BYTES), float(DOWN_HEAD_BYTES)
@@ -191,15 +194,17 @@ class Link:
         off = 0
         if abs(taken_ms - expected_ms) > max(CHANGED_SHARE * expected_ms, CHANGED_SPREADS * before.rtt_spread_ms, 1.0):
             off = 1 if taken_ms > expected_ms else -1
+            if not 1 / TWICE_AS_CLEAR < taken_ms / max(expected_ms, 1e-9) < TWICE_AS_CLEAR:
+                off *= 2
         if off * self._off > 0:
-            self._off += off
+            self._off, self._streak = self._off + off, self._streak + 1
         elif off or before.rtt_ms < expected_ms / 2:  # one of few bytes does not deny that there is less bandwidth
-            self._off = off
+            self._off, self._streak = off, min(abs(off), 1)
         if abs(self._off) >= CHANGED_AFTER:
-            self._off = 0
             for known in (self._up, self._down, self._rests):
-                while len(known) >= CHANGED_AFTER:
+                while len(known) >= self._streak:
                     known.popleft()
+            self._off = self._streak = 0
 
     def _estimated(self) -> LinkEstimate:
         now_s = self._clock()
