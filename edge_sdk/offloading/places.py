@@ -40,7 +40,7 @@ class Places:
 
     def __init__(self, offload: Offload, whole: str, variant: str, local_ms: float) -> None:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
-        self._assumed_ms = local_ms / offload.speed
+        self._assumed_ms, self._speed = local_ms / offload.speed, offload.speed
         self._tails: dict[str, tuple[str, str, str]] = {}
         self._told: set[tuple[Endpoint, str]] = set()
         self._prober = Prober(
@@ -91,7 +91,7 @@ class Places:
         """Those that may be asked and whose link is known."""
         found = []
         if not self._endpoints and self._stated is not None:
-            return [RemotePlace("", self._stated, 0.0, {self._variant: self._assumed_ms})]
+            return [RemotePlace("", self._stated, 0.0, {self._variant: self._assumed_ms}, speed=self._speed)]
         for endpoint in self._endpoints:
             link = self._stated or endpoint.link.estimate()
             if link is None or not endpoint.breaker.admits():

@@ -49,6 +49,8 @@ def _link(plan: Plan) -> str:
     told = []
     for link in plan.links:
         where = link.endpoint or "an endpoint that was only described"
+        if link.speed is not None:
+            where += f", taken to be {link.speed:g} times as fast as the device"
         rate = "bandwidth unknown" if link.up_mbps is None else f"{link.up_mbps:.3g} Mbit/s up"
         down = "" if link.down_mbps is None else f", {link.down_mbps:.3g} down"
         loss = f", {link.loss_share:.2%} lost" if link.loss_share else ""

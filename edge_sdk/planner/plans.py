@@ -120,6 +120,7 @@ class LinkFigures(msgspec.Struct, frozen=True, kw_only=True):
         rtt_ms: round trip.
         loss_share: of packets, from 0 to 1.
         stated: whether somebody said so, instead of measuring it.
+        speed: how many times as fast as the device the endpoint is taken to be; None for one that tells itself.
     """
 
     endpoint: str
@@ -128,6 +129,7 @@ class LinkFigures(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float
     loss_share: float = 0.0
     stated: bool = False
+    speed: float | None = None
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

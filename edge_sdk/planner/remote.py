@@ -97,6 +97,7 @@ class RemotePlace:
         queue_ms: what a request waits there before it is computed.
         whole_ms: by variant, what the whole model computes there.
         tails_ms: by `RemoteWay.tail_key`, what that tail computes there, where it is known.
+        speed: of one that is only described: how many times as fast as the device it is taken to be.
     """
 
     endpoint: str
@@ -104,6 +105,7 @@ class RemotePlace:
     queue_ms: float = 0.0
     whole_ms: Mapping[str, float] = field(default_factory=dict)
     tails_ms: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    speed: float | None = None
 
     def compute_ms(self, way: RemoteWay) -> float:
         """What the tail of `way` computes there; infinite where nothing tells."""

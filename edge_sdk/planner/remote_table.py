@@ -138,6 +138,7 @@ def _figures(place: RemotePlace) -> LinkFigures:
         rtt_ms=round(link.rtt_ms, 3),
         loss_share=round(link.loss_share, 5),
         stated=not link.measured,
+        speed=place.speed,
     )
 
 

@@ -49,7 +49,15 @@ def test_the_table_as_json_has_the_parts_of_every_way(model: str, capsys: Captur
     rows = [row for row in plan["candidates"] if row["remote"] is not None]
     assert rows and all(row["remote"]["link_ms"] > 40 for row in rows)
     assert plan["links"] == [
-        {"endpoint": "", "up_mbps": 5.0, "down_mbps": 20.0, "rtt_ms": 40.0, "loss_share": 0.0, "stated": True}
+        {
+            "endpoint": "",
+            "up_mbps": 5.0,
+            "down_mbps": 20.0,
+            "rtt_ms": 40.0,
+            "loss_share": 0.0,
+            "stated": True,
+            "speed": 4.0,
+        }
     ]
 
 
@@ -65,7 +73,8 @@ def test_a_link_may_be_stated_for_a_real_endpoint(server: Endpoint, model: str, 
     assert main(["plan", model, "--endpoint", server.url, "--link", "1mbit,80ms", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["links"][0] == {
-        "endpoint": server.url, "up_mbps": 1.0, "down_mbps": 1.0, "rtt_ms": 80.0, "loss_share": 0.0, "stated": True
+        "endpoint": server.url, "up_mbps": 1.0, "down_mbps": 1.0, "rtt_ms": 80.0, "loss_share": 0.0, "stated": True,
+        "speed": None,
     }  # fmt: skip
 
 
