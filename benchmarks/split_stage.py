@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NICENESS = -15
 FASTEST = Shape(up_mbps=1000.0, down_mbps=1000.0, rtt_ms=0.2)
-SMALL_MS = 100.0
-"""The first request of a turn is not counted where one takes less than this: it finds cold caches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,13 +258,26 @@ def _offloaded(
         runner, plan = split_runner(offload, name, choice.variant, choice.plan, engine, options, around)
         return around(runner), plan
     from edge_sdk.offloading import Automatic, samples_of
+    from edge_sdk.planner import this_device
 
-    device = settings.device or _this_device()
+    device = settings.device or this_device()
     try:
         samples = samples_of(offload, choice.variant, name, lambda: engine.load(choice.variant.file(), options), around)
-        return Automatic(
-            offload, name, choice, whole, device, settings.wish, engine, options, around, samples, events
-        ).open()
+        automatic = Automatic(
+            offload,
+            name,
+            choice,
+            whole,
+            device,
+            settings.wish,
+            engine,
+            options,
+            around,
+            samples,
+            events,
+            follows=not settings.state,
+        )
+        return automatic.open()
     except BaseException:
         whole.close()
         raise
@@ -295,12 +308,6 @@ def _cascaded(
         return wrap(variant.wrap(engine.load(file, options)))
 
     return cascaded(name, big, plan, variants, load, settings.wish.min_accuracy)
-
-
-def _this_device() -> Device:
-    from edge_sdk.planner import this_device
-
-    return this_device()
 
 
 def _wrapped(runner: Runner, settings: Settings) -> Runner:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge_sdk.engines.base import Runner
-from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.errors import EdgeError
+from edge_sdk.offloading.timing import timed_ms
 from edge_sdk.planner.plans import Candidate, Escalation, Figures, Plan
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ __all__ = ["cascaded"]
 
 _log = logging.getLogger(__name__)
 
-ROUNDS = 5
 WORTH = 0.95
 """A cascade must take this part of the big one's time at most, on average."""
 
@@ -51,7 +48,7 @@ def cascaded(
     by_name = {variant.name: variant for variant in variants}
     # The small ones are timed now, so what they are compared with is too; not over a link, whose requests cost bytes.
     if plan.kind == "local" or plan.figures is None:
-        big_ms = _timed_ms(big)
+        big_ms = timed_ms(big)
     else:
         big_ms = plan.figures.latency_ms
     rows: list[Candidate] = []
@@ -64,7 +61,7 @@ def cascaded(
         except EdgeError as error:
             _log.info("%s: cascade with %s: %s", name, cascade.small, error)
             continue
-        row = _row(cascade, plan, _timed_ms(small), big_ms, min_accuracy)
+        row = _row(cascade, plan, timed_ms(small), big_ms, min_accuracy)
         rows.append(row)
         mean_ms = row.predicted.latency_ms if row.feasible and row.predicted is not None else float("inf")
         if mean_ms < (big_ms * WORTH if best is None else best[0]):
@@ -129,14 +126,3 @@ def _opened(small: Runner, big: Runner, cascade: Cascade, row: Candidate, plan: 
         reason=reason,
     )
     return CascadeRunner(small, big, gate_of(cascade)), made
-
-
-def _timed_ms(runner: Runner) -> float:
-    feeds = made_up_feeds(runner.inputs, runner.optional_inputs)
-    runner.run(feeds)
-    times_ms = []
-    for _ in range(ROUNDS):
-        began_s = time.perf_counter()
-        runner.run(feeds)
-        times_ms.append((time.perf_counter() - began_s) * 1e3)
-    return statistics.median(times_ms)

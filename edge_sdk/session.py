@@ -155,17 +155,17 @@ def load(
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
     offload = _offload(
         endpoints,
-        cut,
-        endpoint_model,
-        deadline_ms,
-        codec,
-        data,
-        ways,
-        keep_input_local,
-        max_bytes,
-        max_leakage,
-        radio,
-        coding,
+        cut=cut,
+        endpoint_model=endpoint_model,
+        deadline_ms=deadline_ms,
+        codec=codec,
+        data=data,
+        ways=ways,
+        keep_input_local=keep_input_local,
+        max_bytes=max_bytes,
+        max_leakage=max_leakage,
+        radio=radio,
+        coding=coding,
     )
     settings = Settings(
         engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant, offload
@@ -179,12 +179,12 @@ def load(
         raise
 
 
-def _offload(endpoints: Sequence[str | EndpointAddress | Endpoint], *asked: Any) -> Offload | None:
-    if not endpoints and not any(value is not None and value != () and value is not False for value in asked):
+def _offload(endpoints: Sequence[str | EndpointAddress | Endpoint], **asked: Any) -> Offload | None:
+    if not endpoints and not any(value is not None and value != () and value is not False for value in asked.values()):
         return None  # without a single import more
     from edge_sdk.offloading import offload_of
 
-    return offload_of(endpoints, *asked)
+    return offload_of(endpoints, **asked)
 
 
 def _uploads(model: ModelSource, settings: Settings, events: list[str]) -> UploadsBehind:

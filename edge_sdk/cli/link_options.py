@@ -79,7 +79,7 @@ def asks_for_link(arguments: argparse.Namespace) -> bool:
 
 
 def asked_offload(arguments: argparse.Namespace) -> Offload:
-    """What the flags ask for. Endpoints in it are open; `close_endpoints` of whoever plans.
+    """What the flags ask for. Endpoints in it are open, and closed by whoever plans.
 
     Raises:
         InputError: a flag does not fit.
@@ -91,18 +91,13 @@ def asked_offload(arguments: argparse.Namespace) -> Offload:
     if arguments.endpoint and arguments.endpoint_speed is not None:
         raise InputError("--endpoint-speed is given with --endpoint, which tells how fast it is itself; leave one out")
     link = None if arguments.link is None else parse_link(arguments.link)
-    made = offload_of(
-        endpoint_addresses(arguments.endpoint, arguments),
-        None,
-        arguments.endpoint_model if arguments.endpoint else None,
-        None,
-        None,
-        requests_of(arguments.data) if arguments.endpoint else (),
-        arguments.ways if arguments.endpoint else None,
-        radio=arguments.radio if arguments.endpoint else None,
-    )
-    if made is None:
-        made = Offload((), (), None, None, None, data=tuple(requests_of(arguments.data)))
+    data = requests_of(arguments.data)
+    addresses = endpoint_addresses(arguments.endpoint, arguments)
+    if addresses:
+        made = offload_of(addresses, endpoint_model=arguments.endpoint_model, data=data)
+    else:
+        made = None
+    made = made or Offload((), (), None, arguments.endpoint_model, None, data=tuple(data))
     return replace(
         made,
         ways=frozenset(arguments.ways or WAYS),

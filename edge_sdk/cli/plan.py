@@ -170,7 +170,7 @@ def _link_row(made: Plan, row: Candidate) -> tuple[str, ...]:
     assert remote is not None
     energy_mj = None if figures is None else figures.energy_mj
     return (
-        ">" if remote == made.remote else "" if row.feasible else "x",
+        ">" if row is made.chosen else "" if row.feasible else "x",
         row.kind,
         plain(remote.cut),
         remote.codec if remote.coding == "none" else f"{remote.codec}+{remote.coding}",
@@ -187,11 +187,9 @@ def _link_row(made: Plan, row: Candidate) -> tuple[str, ...]:
 
 
 def _row(made: Plan, candidate: Candidate) -> tuple[str, ...]:
-    way = (made.variant, made.engine, made.accelerator)
-    chosen = made.remote is None and candidate.way == way and candidate.placement == made.placement
     predicted, measured = candidate.predicted, candidate.measured
     return (
-        ">" if chosen else "" if candidate.feasible else "x",
+        ">" if candidate is made.chosen else "" if candidate.feasible else "x",
         plain(candidate.variant),
         candidate.engine or "-",
         plain(candidate.accelerator),

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from edge_sdk.wire.endpoint import Endpoint
     from edge_sdk.wire.link_estimate import LinkEstimate
 
-__all__ = ["WAYS", "Offload", "offload_of"]
+__all__ = ["CONTENT_CODINGS", "WAYS", "Offload", "offload_of"]
 
-CODINGS = ("none", "deflate", "zstd")
+CONTENT_CODINGS = ("deflate", "zstd")
+"""Of whole bodies; other codings are of single inputs."""
 WAYS = ("local", "split", "offload", "cascade")
 """Kinds of plans that the planner chooses among."""
 
@@ -68,9 +69,10 @@ class Offload:
 
 def offload_of(
     endpoints: Sequence[str | EndpointAddress | Endpoint],
-    cut: str | Sequence[str] | None,
-    model: str | None,
-    deadline_ms: float | None,
+    *,
+    cut: str | Sequence[str] | None = None,
+    endpoint_model: str | None = None,
+    deadline_ms: float | None = None,
     codec: str | None = None,
     data: Sequence[Feeds] = (),
     ways: Sequence[str] | None = None,
@@ -91,7 +93,7 @@ def offload_of(
     if not endpoints:
         given = {
             "cut": cut,
-            "endpoint_model": model,
+            "endpoint_model": endpoint_model,
             "deadline_ms": deadline_ms,
             "codec": codec,
             "coding": coding,
@@ -119,7 +121,7 @@ def offload_of(
     if coding is not None:
         if cut is None and codec is None:
             raise InputError(f"coding {coding!r} is given without a cut or codec; expected both, or neither")
-        if coding not in CODINGS:
+        if coding not in ("none", *CONTENT_CODINGS):
             check_coding(coding)
     kinds = _kinds(ways)
     if max_bytes is not None and not max_bytes >= 0:
@@ -147,16 +149,16 @@ def offload_of(
         tuple(places),
         tuple(owned.values()),
         wanted,
-        model,
+        endpoint_model,
         deadline_ms,
-        codec,
-        tuple(data),
-        coding or "none",
-        kinds,
-        keep_input_local,
-        max_bytes,
-        max_leakage,
-        radio or "wifi",
+        codec=codec,
+        data=tuple(data),
+        coding=coding or "none",
+        ways=kinds,
+        keep_input_local=keep_input_local,
+        max_bytes=max_bytes,
+        max_leakage=max_leakage,
+        radio=radio or "wifi",
     )
 
 

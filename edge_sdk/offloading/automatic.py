@@ -21,8 +21,9 @@ from edge_sdk.errors import EdgeError
 from edge_sdk.offload.adaptive import AdaptiveRunner
 from edge_sdk.offloading.guide import LOCAL, LinkGuide, key_of
 from edge_sdk.offloading.places import Places
-from edge_sdk.offloading.preparing import Prepared, Preparing, typical_ms
+from edge_sdk.offloading.preparing import Prepared, Preparing
 from edge_sdk.offloading.table import WaysTable
+from edge_sdk.offloading.timing import timed_ms
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
 from edge_sdk.planner.rates import rates_for
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from edge_sdk.device.facts import Device
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Choice, Wish
-    from edge_sdk.tensors import Feeds
 
 __all__ = ["Automatic"]
 
@@ -60,6 +60,7 @@ class Automatic:
         wrap: puts around a runner of the variant's file what a session has around it.
         samples: requests as the chosen variant's file takes them.
         events: of the session, told of each switch.
+        follows: whether another way may be gone later; what is carried from request to request would be lost.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Automatic:
         wrap: Callable[[Runner], Runner],
         samples: Sequence[Mapping[str, Any]],
         events: list[str],
+        follows: bool = True,
     ) -> None:
         self._offload, self._name, self._whole, self._events = offload, name, whole, events
+        self._follows = follows
         figures = choice.plan.figures
-        local_ms = figures.latency_ms if figures is not None and not wish.budget_s else _timed_ms(whole, offload.data)
+        local_ms = figures.latency_ms if figures is not None and not wish.budget_s else timed_ms(whole, offload.data)
         self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates_for(device))
         self._preparing = Preparing(offload, name, choice.variant, engine, options, wrap, samples)
         self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
@@ -93,19 +96,35 @@ class Automatic:
         few = table.ever_best(self._places.now())
         self._try_best(few)
         first = table.best(self._places.now(), self._runners)
-        local_ms = table.local_ms if "local" in table.kinds else None
-        ways = [table.ways[key] for key in few]
-        guide = LinkGuide(
-            ways, first, local_ms, self._places.now, table.pricing, self._slowdown, self._load, self._tell
-        )
-        runner = AdaptiveRunner(first, {LOCAL: self._whole, **self._runners}, frozenset({LOCAL}), guide)
-        if self._offload.endpoints:
-            guide.watch(runner, self._places.refresh)
         plan = table.planned(first, self._places.now(), self._places.failures)
         spent_ms = (time.perf_counter() - began_s) * 1e3
         self._plan = first, msgspec.structs.replace(plan, planning_ms=round(plan.planning_ms + spent_ms, 3))
+        prepared = {LOCAL: self._whole, **self._runners}
+        if self._follows:
+            return self._following(first, few, prepared), self._plan[1]
+        chosen = prepared.pop(first)
+        for runner in prepared.values():
+            runner.close()
+        return chosen, self._plan[1]
+
+    def _following(self, first: str, few: set[str], prepared: Mapping[str, Runner]) -> AdaptiveRunner:
+        """Goes the way `first`, and later whichever of `few` is best then."""
+        table = self._table
+        guide = LinkGuide(
+            [table.ways[key] for key in few],
+            first,
+            table.local_ms if "local" in table.kinds else None,
+            self._places.now,
+            table.pricing,
+            self._slowdown,
+            self._load,
+            self._tell,
+        )
+        runner = AdaptiveRunner(first, prepared, frozenset({LOCAL}), guide)
         runner.plan_now = lambda: self._plan_of(runner.key)
-        return runner, self._plan[1]
+        if self._offload.endpoints:
+            guide.watch(runner, self._places.refresh)
+        return runner
 
     def _plan_of(self, key: str) -> Plan:
         """The plan with this way chosen, over the links as they are at the first call since the switch."""
@@ -154,13 +173,3 @@ class Automatic:
             for place in self._places.now()
         )
         self._events.append(f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
-
-
-def _timed_ms(whole: Runner, data: Sequence[Feeds]) -> float:
-    """What a request takes here and now: heads are timed in the same minute, and the two must be comparable."""
-    from edge_sdk.engines.samples import made_up_feeds
-    from edge_sdk.tensors import FeedCheck
-
-    check = FeedCheck(whole.inputs, whole.optional_inputs, f"{whole.model}: data")
-    feeds = check(data[0]) if data else made_up_feeds(whole.inputs, whole.optional_inputs)
-    return typical_ms(lambda turn: whole.run(feeds), pause_s=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_sdk.engines.base import Runner
@@ -98,11 +98,6 @@ class LinkGuide:
         self._due: Switch[str] | None = None
         self._watching: Watching | None = None
 
-    @property
-    def ways(self) -> Mapping[str, RemoteWay]:
-        """By key, as measured where they were."""
-        return self._ways.copy()
-
     def costs(self) -> dict[str, float]:
         """Of every way that can be gone now."""
         slower, off = self._slower(), self._off.copy()
@@ -123,20 +118,20 @@ class LinkGuide:
         current = self._follower.current
         return self._off.get(LOCAL, 1.0) if current == LOCAL else self._slowdown(current)
 
-    def _predicted_ms(self, key: str) -> float:
+    def _predicted_ms(self, key: str, slower: float) -> float:
         """Latency of a way, not corrected by what it took so far."""
         if key == LOCAL:
             return self._local_ms or 0.0
-        way, slower = self._ways[key], self._slower()
+        way = self._ways[key]
         return min((_slowed_ms(way, place, slower) for place in self._seen), default=math.inf)
 
     def took(self, key: str, latency_ms: float) -> None:
         """See `Guide.took`."""
-        predicted_ms = self._predicted_ms(key)
+        slower = self._slower()
+        predicted_ms = self._predicted_ms(key, slower)
         if not 0 < predicted_ms < math.inf:
             return
         ratio = min(max(latency_ms / predicted_ms, 1 / FARTHEST_OFF), FARTHEST_OFF)
-        slower = self._slower()
         with self._lock:
             for other, off in self._off.items():
                 # What was seen of a way holds for a while: forgotten at once, the session would go to and fro.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,10 +49,7 @@ def split_runner(
     """
     from edge_sdk.graph import open_graph
     from edge_sdk.graph.codec import wire_bytes
-    from edge_sdk.offload.opening import open_split
-    from edge_sdk.offload.parts_kept import kept_parts_and_tail
-    from edge_sdk.offload.tail_names import TailName
-    from edge_sdk.offloading.preparing import CONTENT_CODINGS, file_codings
+    from edge_sdk.offloading.opening import open_way
 
     file = variant.file()
     graph = variant.graph() or open_graph(file)  # which says why there is none
@@ -63,30 +59,29 @@ def split_runner(
     if "float32" not in dtypes and not (codec.startswith("int4") and dtypes & {"int8", "uint8"}):
         codec = "none"
     samples = _samples_for(codec, offload, variant, name, lambda: engine.load(file, options), wrap)
-    parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
-    whole = offload.model or PurePath(name).stem
-    tail = TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales)
-    runner = open_split(
+    opened = open_way(
+        offload,
+        name,
         file,
-        parts.split,
-        offload.endpoints,
-        str(tail),
-        tail_content=tail_content,
+        graph,
+        cut,
+        codec=codec,
+        coding=offload.coding,
+        samples=samples,
         engine=engine,
         options=options,
-        deadline_ms=offload.deadline_ms,
-        codings=file_codings(offload.coding, parts.split),
-        content_coding=offload.coding if offload.coding in CONTENT_CODINGS else "",
     )
-    runner.prepare()
+    opened.split.prepare()
     where = ", ".join(endpoint.name for endpoint in offload.endpoints)
     size_bytes = wire_bytes(graph, cut, codec)
     travels = f"{size_bytes:,} bytes" if size_bytes is not None else "an open number of bytes"
     if codec != "none":
-        travels = f"{travels} as {codec} (answers differ by {parts.difference.relative:.2g} of the largest value)"
+        travels = (
+            f"{travels} as {codec} (answers differ by {opened.parts.difference.relative:.2g} of the largest value)"
+        )
     reason = f"cut at {', '.join(cut.tensors)}: {travels} travel; tail at {where}, or here; head: {plan.reason}"
     kind = "split" if cut.head_ops else "offload"
-    return runner, msgspec.structs.replace(plan, kind=kind, reason=reason)
+    return opened.split, msgspec.structs.replace(plan, kind=kind, reason=reason)
 
 
 def samples_of(

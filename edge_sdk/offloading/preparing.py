@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
-from edge_sdk.formats import open_model
-from edge_sdk.graph.splitting import Split
-from edge_sdk.offload.input_coding import may_travel_as
-from edge_sdk.offload.opening import open_split
-from edge_sdk.offload.parts_kept import kept_parts_and_tail
 from edge_sdk.offload.split import SplitRunner
-from edge_sdk.offload.tail_names import TailName
+from edge_sdk.offloading.opening import FIRST_PATIENCE_MS, open_way
+from edge_sdk.offloading.timing import MOST_ROUNDS, typical_ms
 from edge_sdk.planner.remote import RemoteWay
 
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Variant
 
-__all__ = ["CONTENT_CODINGS", "Prepared", "Preparing", "file_codings", "typical_ms"]
+__all__ = ["Prepared", "Preparing"]
 
-CONTENT_CODINGS = ("deflate", "zstd")
-ROUNDS, MOST_ROUNDS, WORTH_MS = 5, 24, 150.0
-"""A head is run so often at least and at most, and as long as all runs together take less."""
 PAUSE_S = 0.005
 """Between two runs of a head: in a session it rests while its tensors travel."""
-LEAST_PATIENCE_MS = 500.0
 PATIENCE_TIMES = 3.0
 
 
@@ -90,24 +80,22 @@ class Preparing:
         graph = self.variant.graph() or open_graph(file)
         whole_there = way.kind == "offload"
         cut = input_cut(graph) if whole_there else cut_at(graph, way.tensors, nearest=False, where=self.name)
-        parts, tail_content = kept_parts_and_tail(file, cut, codec=way.codec, samples=self.samples, graph=graph)
-        whole = self.offload.model or PurePath(self.name).stem
-        tail = str(TailName.of_cut(whole, cut, way.codec, file.fingerprint, parts.split.scales))
-        split = open_split(
+        opened = open_way(
+            self.offload,
+            self.name,
             file,
-            parts.split,
-            self.offload.endpoints,
-            tail,
-            tail_content=tail_content,
+            graph,
+            cut,
+            codec=way.codec,
+            coding=way.coding,
+            samples=self.samples,
             engine=self.engine,
             options=self.options,
-            deadline_ms=self.offload.deadline_ms,
-            codings=file_codings(way.coding, parts.split),
-            content_coding=way.coding if way.coding in CONTENT_CODINGS else "",
-            first_patience_ms=max(LEAST_PATIENCE_MS, PATIENCE_TIMES * expected_ms),
+            first_patience_ms=max(FIRST_PATIENCE_MS, PATIENCE_TIMES * expected_ms),
         )
+        split = opened.split
         measured = self._measured(way, split)
-        return Prepared(measured, self.wrap(split), split, tail, split.head_times.percentile_ms(0.5) or 0.0)
+        return Prepared(measured, self.wrap(split), split, opened.tail, split.head_times.percentile_ms(0.5) or 0.0)
 
     def _measured(self, way: RemoteWay, split: SplitRunner) -> RemoteWay:
         from edge_sdk.engines.samples import made_up_feeds
@@ -118,40 +106,3 @@ class Preparing:
         # What made-up numbers compress to says nothing of real ones.
         up_bytes = round(statistics.fmean(sizes)) if self.samples else way.up_bytes
         return replace(way, head_ms=head_ms, up_bytes=up_bytes, measured=True)
-
-
-def typical_ms(run: Callable[[int], object], pause_s: float) -> float:
-    """What a call takes on average, without the first and the slowest.
-
-    The mean and not the median: a device that is throttled stops now and then, and a request of several parts meets
-    that as often as its parts together do.
-
-    Args:
-        run: is told how often it was called before.
-        pause_s: between two calls.
-    """
-    run(0)
-    times_ms: list[float] = []
-    spent_ms = 0.0
-    while len(times_ms) < ROUNDS or (len(times_ms) < MOST_ROUNDS and spent_ms < WORTH_MS):
-        began_s = time.perf_counter()
-        run(len(times_ms) + 1)
-        times_ms.append((time.perf_counter() - began_s) * 1e3)
-        spent_ms += times_ms[-1]
-        time.sleep(pause_s)
-    return statistics.fmean(sorted(times_ms)[:-1])
-
-
-def file_codings(coding: str, split: Split) -> dict[str, str]:
-    """Which of a split's tensors travel as a picture or sound file, and as which: those that can."""
-    if coding == "none" or coding in CONTENT_CODINGS:
-        return {}
-    with open_model(split.tail, name="tail") as tail:
-        specs = {spec.name: spec for spec in tail.describe().inputs}
-    found = {}
-    for name in split.sent:
-        spec = specs[name]
-        shape = tuple(size if isinstance(size, int) else 1 for size in spec.shape or ())
-        if may_travel_as(coding, spec.dtype, shape):
-            found[name] = coding
-    return found

@@ -109,28 +109,16 @@ class WaysTable:
         ]
         local = self._local_row()
         rows.sort(key=lambda row: (not row.feasible, row.predicted.latency_ms if row.predicted else float("inf")))
-        if key == LOCAL:
+        wanted = None if key == LOCAL else self.ways[key].key
+        own = [row for row in rows if row.feasible and wanted is not None and _key_of_row(row) == wanted]
+        if not own:  # staying here, or no endpoint may be asked just now
             return with_remote(self.plan, rows, local, self._why_local(rows, failures), places, self._bounds)
-        own = [row for row in rows if row.feasible and _key_of_row(row) == self.ways[key].key]
-        if not own:  # no endpoint may be asked just now
-            return with_remote(self.plan, rows, local, self._why_local(rows, failures), places, self._bounds)
-        chosen = min(own, key=lambda row: row.predicted.latency_ms if row.predicted else float("inf"))
-        return with_remote(self.plan, rows, chosen, self._why_remote(chosen), places, self._bounds)
+        # The fastest endpoint for it, as the rows are sorted.
+        return with_remote(self.plan, rows, own[0], self._why_remote(own[0]), places, self._bounds)
 
     def _local_row(self) -> Candidate:
         """Staying here, as it was timed beside the heads."""
-        plan = self.plan
-        own = Candidate(
-            variant=plan.variant,
-            engine=plan.engine,
-            accelerator=plan.accelerator,
-            placement=plan.placement,
-            accuracy=plan.accuracy,
-            predicted=plan.predicted,
-            measured=plan.measured,
-        )
-        same = (row for row in plan.candidates if row.way == own.way and row.placement == plan.placement)
-        row = next(same, own)
+        row = self.plan.chosen
         if not self._timed:
             return row
         figures = row.measured or Figures(latency_ms=self.local_ms)

@@ -22,7 +22,7 @@ def explain(plan: Plan) -> tuple[str, ...]:
 
 def _explain_local(plan: Plan) -> tuple[str, ...]:
     several = len({candidate.variant for candidate in plan.candidates}) > 1
-    chosen = _chosen(plan)
+    chosen = plan.chosen
     lines = [_verdict(plan, chosen, several)]
     if rival := _rival(plan, chosen):
         lines.append(_against(plan, rival, several))
@@ -31,22 +31,6 @@ def _explain_local(plan: Plan) -> tuple[str, ...]:
     lines += _what_would_change(plan, chosen, several)
     lines += _how_sure(plan, chosen)
     return tuple(lines)
-
-
-def _chosen(plan: Plan) -> Candidate:
-    for candidate in plan.candidates:
-        way = (plan.variant, plan.engine, plan.accelerator)
-        if candidate.way == way and candidate.placement == plan.placement:
-            return candidate
-    return Candidate(
-        variant=plan.variant,
-        engine=plan.engine,
-        accelerator=plan.accelerator,
-        placement=plan.placement,
-        accuracy=plan.accuracy,
-        predicted=plan.predicted,
-        measured=plan.measured,
-    )
 
 
 def _cost(plan: Plan, figures: Figures) -> float:

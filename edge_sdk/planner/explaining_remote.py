@@ -17,19 +17,14 @@ _KINDS = {"split": "a split", "offload": "the whole model elsewhere", "cascade":
 
 def local_of(plan: Plan) -> Plan:
     """The plan as it was made for the device alone."""
-    rows = tuple(candidate for candidate in plan.candidates if candidate.remote is None)
+    rows = tuple(row for row in plan.candidates if row.kind == "local")
     if plan.kind == "local":
         return msgspec.structs.replace(plan, candidates=rows)
-    way, placement = (plan.variant, plan.engine, plan.accelerator), plan.placement
-    own = next((row for row in rows if row.way == way and row.placement == placement), None)
-    return msgspec.structs.replace(
-        plan,
-        kind="local",
-        candidates=rows,
-        remote=None,
-        predicted=None if own is None else own.predicted,
-        measured=None if own is None else own.measured,
+    alone = msgspec.structs.replace(
+        plan, kind="local", candidates=rows, remote=None, cascade=None, predicted=None, measured=None
     )
+    own = alone.chosen
+    return msgspec.structs.replace(alone, predicted=own.predicted, measured=own.measured)
 
 
 def explain_remote(plan: Plan) -> list[str]:
@@ -67,7 +62,9 @@ def _best_of(name: str, rows: Sequence[Candidate], plan: Plan) -> str:
     best = min(able, key=lambda row: row.predicted.latency_ms if row.predicted is not None else float("inf"))
     remote, figures = best.remote, best.predicted
     assert remote is not None and figures is not None
-    chosen = " (chosen)" if remote == plan.remote else ""
+    chosen = " (chosen)" if best is plan.chosen else ""
+    if best.cascade is not None:
+        return f"Best for {name}{chosen}: {figures.latency_ms:.3g} ms on average; {best.describe()}."
     made = "measured here" if remote.measured else "predicted"
     return (
         f"Best for {name}{chosen}: {figures.latency_ms:.3g} ms = {remote.head_ms:.3g} on the device ({made}) +"

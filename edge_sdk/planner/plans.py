@@ -173,6 +173,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         """What is loaded, apart from where: variant, engine, accelerator."""
         return self.variant, self.engine, self.accelerator
 
+    def runs_as(self, other: Candidate) -> bool:
+        """Whether both are one way to run, whatever their figures."""
+        mine, theirs = ((one.kind, one.way, one.placement, one.remote, one.cascade) for one in (self, other))
+        return mine == theirs
+
     @property
     def figures(self) -> Figures | None:
         """The measured figures, or the predicted ones where there are no others."""
@@ -236,3 +241,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def figures(self) -> Figures | None:
         """The measured figures, or the predicted ones where there are no others."""
         return self.measured or self.predicted
+
+    @property
+    def chosen(self) -> Candidate:
+        """The row of the table that was chosen; made of the plan's own figures where the table has none."""
+        own = Candidate(
+            kind=self.kind,
+            variant=self.variant,
+            engine=self.engine,
+            accelerator=self.accelerator,
+            placement=self.placement,
+            accuracy=self.accuracy,
+            predicted=self.predicted,
+            measured=self.measured,
+            remote=self.remote,
+            cascade=self.cascade,
+        )
+        return next((row for row in self.candidates if row.runs_as(own)), own)

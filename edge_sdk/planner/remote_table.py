@@ -88,7 +88,7 @@ def with_remote(
         places: that it was made for.
         bounds: what may leave the device, and which kinds were asked for.
     """
-    local = [chosen if _same(row, chosen) else row for row in plan.candidates]
+    local = [chosen if row.runs_as(chosen) else row for row in plan.candidates]
     if "local" not in bounds.kinds:
         local = [row if row is chosen else _not_asked(row) for row in local]
     limit, figures = plan.holds.get("max_latency_ms"), chosen.figures
@@ -113,10 +113,6 @@ def with_remote(
         candidates=(*local, *rows),
         holds={**plan.holds, **_held(bounds)},
     )
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    return other.remote is None and one.way == other.way and one.placement == other.placement
 
 
 def _not_asked(row: Candidate) -> Candidate:

@@ -57,6 +57,7 @@ def test_it_takes_the_place_of_the_big_variant_where_accuracy_demands_that(
     assert plan.accuracy == 0.895
     row = next(row for row in plan.candidates if row.kind == "cascade")
     assert row.cascade is not None and (row.cascade.small, row.cascade.big, row.cascade.share) == ("small", "big", 0.2)
+    assert plan.chosen is row
     assert "0.895 on held-out data" in plan.reason
 
 

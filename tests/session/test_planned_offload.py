@@ -79,6 +79,7 @@ def test_whichever_kind_is_asked_for_answers_as_the_whole_does(server: Endpoint,
         figures = session.split_figures()
     assert plan.kind == kind
     assert plan.remote is not None and plan.remote.measured
+    assert plan.chosen in plan.candidates and plan.chosen.remote == plan.remote
     assert "predicted" in plan.reason and "on the link" in plan.reason
     assert figures is not None and figures.remote > 0
     for one in found:
@@ -160,3 +161,21 @@ def test_the_plan_is_another_after_the_endpoint_is_gone(model: Path, tmp_path: P
         assert session.plan.kind == "local"
         assert session.plan.remote is None
         assert any("goes local" in event for event in session.report().events)
+
+
+def test_a_model_that_carries_state_keeps_to_one_way(tmp_path: Path) -> None:
+    """Another way would begin with zeros where the one before left off."""
+    put(tmp_path / "repository", "counter", models.onnx_state())
+    path = tmp_path / "counter.onnx"
+    path.write_bytes(models.onnx_state())
+    with (
+        running(tmp_path / "repository", tmp_path / "endpoint-cache") as endpoint,
+        edge_sdk.load(path, endpoints=[endpoint.url], ways=["offload"], state={"state": "next_state"}) as session,
+    ):
+        one = np.ones((1, 2), np.float32)
+        found = [float(session.run({"x": one})["y"][0, 0]) for _ in range(3)]
+        assert session.plan.kind == "offload"
+        endpoint.process.kill()
+        endpoint.process.wait()
+        found += [float(session.run({"x": one})["y"][0, 0]) for _ in range(2000)]
+    assert found == [float(number) for number in range(1, 2004)]

@@ -1,0 +1,108 @@
+"""From a cut, a codec and a coding to a runner with its tail at the session's endpoints, whoever chose the three."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.engines.base import Engine, LoadOptions
+from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.graph.cuts import Cut
+from edge_sdk.graph.splitting import Split
+from edge_sdk.graph.view import Graph
+from edge_sdk.offload.input_coding import may_travel_as
+from edge_sdk.offload.opening import open_split
+from edge_sdk.offload.parts_kept import kept_parts_and_tail
+from edge_sdk.offload.split import SplitRunner
+from edge_sdk.offload.tail_names import TailName
+from edge_sdk.offloading.asked import CONTENT_CODINGS
+
+if TYPE_CHECKING:
+    from edge_sdk.offload.parts import Parts
+    from edge_sdk.offloading.asked import Offload
+
+__all__ = ["FIRST_PATIENCE_MS", "Opened", "open_way"]
+
+FIRST_PATIENCE_MS = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A cut model that can run.
+
+    Attributes:
+        split: its head is loaded.
+        parts: head and tail as they were made and compared.
+        tail: name of the tail at the endpoints.
+    """
+
+    split: SplitRunner
+    parts: Parts
+    tail: str
+
+
+def open_way(
+    offload: Offload,
+    name: str,
+    file: ModelFile,
+    graph: Graph,
+    cut: Cut,
+    *,
+    codec: str,
+    coding: str,
+    samples: Sequence[Mapping[str, Any]],
+    engine: Engine,
+    options: LoadOptions,
+    first_patience_ms: float = FIRST_PATIENCE_MS,
+) -> Opened:
+    """Makes head and tail, or takes those kept, and loads the head.
+
+    Args:
+        offload: endpoints, deadline, and what the model is called there.
+        name: of the model here.
+        file: that is cut.
+        graph: of the file.
+        cut: of the graph.
+        codec: how the cut's tensors travel.
+        coding: how their bytes are packed.
+        samples: requests as the file takes them.
+        engine, options: what head and local tail are loaded by and with.
+        first_patience_ms: how long an endpoint has for itself while its link is unknown.
+
+    Raises:
+        EdgeError: the model cannot be cut so, or the head does not load.
+    """
+    parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
+    whole = offload.model or PurePath(name).stem
+    tail = str(TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales))
+    split = open_split(
+        file,
+        parts.split,
+        offload.endpoints,
+        tail,
+        tail_content=tail_content,
+        engine=engine,
+        options=options,
+        deadline_ms=offload.deadline_ms,
+        codings=_file_codings(coding, parts.split),
+        content_coding=coding if coding in CONTENT_CODINGS else "",
+        first_patience_ms=first_patience_ms,
+    )
+    return Opened(split, parts, tail)
+
+
+def _file_codings(coding: str, split: Split) -> dict[str, str]:
+    """Which of a split's tensors travel as a picture or sound file, and as which: those that can."""
+    if coding in ("none", *CONTENT_CODINGS):
+        return {}
+    with open_model(split.tail, name="tail") as tail:
+        specs = {spec.name: spec for spec in tail.describe().inputs}
+    found = {}
+    for name in split.sent:
+        spec = specs[name]
+        shape = tuple(size if isinstance(size, int) else 1 for size in spec.shape or ())
+        if may_travel_as(coding, spec.dtype, shape):
+            found[name] = coding
+    return found
