@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import models
+from tests.cloud_offload.endpoints import put, running
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -17,12 +20,12 @@ def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[st
 
 
 def test_classify_image_names_the_cat(assets: Path) -> None:
-    models = assets / "models"
+    folder = assets / "models"
     done = run_example(
         "classify_image.py",
-        models / "mobilenet_v2_224_int8.tflite",
+        folder / "mobilenet_v2_224_int8.tflite",
         assets / "photos" / "cat.bmp",
-        models / "imagenet_labels.txt",
+        folder / "imagenet_labels.txt",
     )
     assert done.returncode == 0, done.stderr
     assert "Egyptian cat" in done.stdout.splitlines()[0]
@@ -33,17 +36,32 @@ def test_classify_image_is_short_enough_to_copy() -> None:
 
 
 def test_detect_faces_finds_the_same_faces_in_both_formats(assets: Path, tmp_path: Path) -> None:
-    models = [assets / "models" / f"ultraface_rfb320.{suffix}" for suffix in ("onnx", "tflite")]
+    files = [assets / "models" / f"ultraface_rfb320.{suffix}" for suffix in ("onnx", "tflite")]
     drawing = tmp_path / "drawn.png"
-    done = run_example("detect_faces.py", *models, assets / "photos" / "faces_1.jpg", drawing)
+    done = run_example("detect_faces.py", *files, assets / "photos" / "faces_1.jpg", drawing)
     assert done.returncode == 0, done.stderr
     assert "46 faces from both" in done.stdout and drawing.stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py"])
+@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py", "follow_link.py"])
 def test_without_arguments_they_tell_what_they_need(name: str) -> None:
     done = run_example(name)
     assert done.returncode == 1 and f"python examples/{name}" in done.stderr
+
+
+def test_follow_link_answers_with_and_without_its_endpoint(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("uvicorn")
+    model = tmp_path / "mlp.onnx"
+    model.write_bytes(models.onnx_mlp())
+    put(tmp_path / "repository", "mlp", models.onnx_mlp())
+    with running(tmp_path / "repository", tmp_path / "endpoint-cache") as endpoint:
+        there = run_example("follow_link.py", model, endpoint.url, 20)
+    gone = run_example("follow_link.py", model, endpoint.url, 20)
+    assert there.returncode == 0, there.stderr
+    assert "a split does not pay" in there.stdout and "requests=20" in there.stdout
+    assert gone.returncode == 0, gone.stderr
+    assert "Connection refused" in gone.stdout and "requests=20" in gone.stdout
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
