@@ -3,8 +3,9 @@
     python benchmarks/split.py [--quick] [--json] [--only MODEL…] [--cells N] [--resume FILE] [--seconds S] [--trace]
 
 Device and endpoint are two processes on a processor each; the device is slowed by a quota of CPU time
-(`benchmarks/slowed.py`), the link is a process too (`benchmarks/shaped_link.py`). The grid is 6 bandwidths × 3 round
-trips × 3 device speeds × 4 models (`benchmarks/split_models.py`), all of it once more with `keep_input_local`.
+(`benchmarks/slowed.py`, which needs root), the link is a process too (`benchmarks/shaped_link.py`). The grid is 6
+bandwidths × 3 round trips × 3 device speeds × 4 models (`benchmarks/split_models.py`), all of it once more with
+`keep_input_local`.
 
 A cell: the product loads the bundle (`edge-sdk build --cuts`) at that speed over that link and chooses, as a user's
 program has it. All ways that could be better are then measured, each pinned: every cut of the bundle, and the inputs,
@@ -78,9 +79,7 @@ def cells(only: Sequence[str]) -> list[Cell]:
     return [Cell(m, s, r, b) for m in MODELS if not only or m in only for s in SPEEDS for r in RTT_MS for b in MBPS]
 
 
-def run(
-    wanted: Sequence[Cell], kept: Kept, folder: Path, seconds: float, quota: str, tell: Callable[[Row], None]
-) -> bool:
+def run(wanted: Sequence[Cell], kept: Kept, folder: Path, seconds: float, tell: Callable[[Row], None]) -> bool:
     """Judges cells that are not in `kept`; False where time was up before all were."""
     until_s = time.monotonic() + seconds
     done = {(row.model, row.speed, row.rtt_ms, row.mbps) for row in kept.rows}
@@ -88,7 +87,7 @@ def run(
     if not left:
         return True
     models = made({cell.model for cell in left}, folder)
-    with stage(folder, [model.path for model in models.values()], quota) as on:
+    with stage(folder, [model.path for model in models.values()]) as on:
         for name, model in models.items():
             known = kept.known.setdefault(name, {})
             for speed in dict.fromkeys(cell.speed for cell in left if cell.model == name):
@@ -204,7 +203,7 @@ def follow(arguments: argparse.Namespace) -> int:
         kept, folder = Kept(file), file.with_suffix(".work")
         name = arguments.only[0] if arguments.only else TRACED
         model = made({name}, folder)[name]
-        with stage(folder, [model.path], arguments.quota) as on:
+        with stage(folder, [model.path]) as on:
             judge = Judge(on, model, kept.known.setdefault(name, {}))
             speed, seconds, every_ms = arguments.trace_speed, arguments.trace_seconds, arguments.trace_every_ms
             found = judged(on, judge, speed, 30 if arguments.quick else seconds, every_ms, arguments.seed)
@@ -230,7 +229,6 @@ def main() -> int:
     parser.add_argument("--trace-speed", type=float, default=0.15, help="of the device")
     parser.add_argument("--trace-every-ms", type=float, default=600.0, help="between requests")
     parser.add_argument("--seed", type=int, default=1, help="of the trace")
-    parser.add_argument("--quota", choices=("signals", "cgroup"), default="signals", help="how the device is slowed")
     arguments = parser.parse_args()
     if arguments.trace:
         return follow(arguments)
@@ -247,7 +245,7 @@ def main() -> int:
             if not arguments.json or sys.stderr.isatty():
                 print(line(row), file=sys.stderr if arguments.json else sys.stdout, flush=True)
 
-        whole = run(wanted, kept, file.with_suffix(".work"), arguments.seconds, arguments.quota, tell)
+        whole = run(wanted, kept, file.with_suffix(".work"), arguments.seconds, tell)
     figures = summary(kept.rows) | {"complete": whole}
     print(json.dumps(figures) if arguments.json else table(figures))
     return 0

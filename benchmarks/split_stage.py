@@ -1,7 +1,7 @@
 """Device, link and endpoint of `benchmarks/split.py`, each a process of its own, and the way to ask them.
 
-The device runs on one processor and the endpoint on another; both and the link have precedence over other programs of
-this machine where that is permitted. What the device is asked to do comes as JSON on its stdin, answers on its stdout.
+The device runs on one processor, endpoint and link on another; they have precedence over other programs of this machine
+where that is permitted. What the device is asked to do comes as JSON on its stdin, answers on its stdout.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class Refused(RuntimeError):
 class Device:
     """The device: a process that loads models and asks them, slowed to `speed` of a core."""
 
-    def __init__(self, cpu: int, quota: str) -> None:
+    def __init__(self, cpu: int) -> None:
         command = [sys.executable, str(Path(__file__).resolve()), "--device", str(cpu)]
         told = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told)
         assert self._process.stdout is not None
         self._process.stdout.readline()
-        self._slowed = Slowed(self._process.pid, quota)
+        self._slowed = Slowed(cpu)
 
     @property
     def speed(self) -> float:
@@ -155,12 +155,12 @@ class Stage:
     link: ShapedLink
     names: dict[Path, str]
     folder: Path
-    quota: str
+    cpu: int
 
     def renew(self, speed: float) -> None:
         """Another device: a process that knows nothing, of this speed."""
         self.device.close()
-        self.device = Device(sorted(os.sched_getaffinity(0))[0], self.quota)
+        self.device = Device(self.cpu)
         self.device.speed = speed
 
     def cache(self, speed: float | None) -> Path:
@@ -198,15 +198,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, models: Sequence[Path], quota: str) -> Iterator[Stage]:
+def stage(folder: Path, models: Sequence[Path]) -> Iterator[Stage]:
     """All processes, gone afterwards.
 
     Args:
         folder: for caches, which make a second start faster.
         models: that the endpoint serves under the names of their folders.
-        quota: how the device is slowed: "signals" or "cgroup".
     """
-    processors = sorted(os.sched_getaffinity(0))
+    first, *_, last = sorted(os.sched_getaffinity(0))
     repository = folder / "repository"
     for model in models:
         target = repository / model.parent.name / "1" / f"model{model.suffix}"
@@ -214,9 +213,11 @@ def stage(folder: Path, models: Sequence[Path], quota: str) -> Iterator[Stage]:
         if not target.is_file():
             target.write_bytes(model.read_bytes())
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(_endpoint(repository, folder, processors[-1]))
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {last})  # the link inherits it; who waits here must not wait for the device's processor
+        port = stack.enter_context(_endpoint(repository, folder, last))
         link = stack.enter_context(ShapedLink(port))
-        made = Stage(Device(processors[0], quota), link, {model: model.parent.name for model in models}, folder, quota)
+        made = Stage(Device(first), link, {model: model.parent.name for model in models}, folder, first)
         stack.callback(lambda: made.device.close())
         yield made
 
@@ -360,7 +361,11 @@ def device(cpu: int) -> None:
     right: dict[str, list[dict[str, Any]]] = {}
     import edge_sdk.errors
 
-    print(flush=True)
+    # A stream of its own, buffered even where Python is told not to: a long answer must not end at what a pipe holds
+    # while the process is stopped. What libraries print goes to stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         key, answer = command["key"], {}
@@ -386,7 +391,7 @@ def device(cpu: int) -> None:
             answer = {"error": f"{type(error).__name__}: {error}"}
         except TypeError as error:  # an argument that `load` does not take
             answer = {"error": f"TypeError: {error}"}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     again = split.Kept(tmp_path / "rows.json")
     assert split.summary(again.rows)["mean_regret"] == 0.1
     assert again.known == kept.known
-    assert split.run([Cell("sound", 0.4, 20.0, 4.0)], again, tmp_path, 0.0, "signals", print), "it is done already"
+    assert split.run([Cell("sound", 0.4, 20.0, 4.0)], again, tmp_path, 0.0, print), "it is done already"
 
 
 class Scripted:
@@ -123,7 +123,7 @@ def judged(chosen: Way, mbps: float, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ways = [(way, float(size_bytes.get(way, 0)), True) for way in base_ms]
     monkeypatch.setattr(split_judge, "ways_of", lambda model: ways)
     model = Model(tmp_path / "m" / "model.edge", (), (), pictures=True)
-    stage = Stage(scripted, scripted, {model.path: "m"}, tmp_path, "signals")
+    stage = Stage(scripted, scripted, {model.path: "m"}, tmp_path, 0)
     scripted.url = "http://link"
     return split_judge.Judge(stage, model, {}).judge(Cell("m", 1.0, 20.0, mbps)), scripted.asked
 
