@@ -3,7 +3,7 @@
     python benchmarks/slowed.py --cpu CPU      shares on stdin, one a line
     python benchmarks/slowed.py --check        shares that come out, for work of 1 to 100 ms and for 1 to 200 threads
 
-A process of real-time priority is busy on the same processor for a part of every millisecond. Two other ways do not
+A process of real-time priority is busy on the same processor for a part of every 2 ms. Two other ways do not
 slow evenly. The kernel's own quota (CFS bandwidth control) lets a process that has waited run unhindered
 until its period is used up: at 0.15 of a core work of 1 ms after each wait got 0.62. Stopping and continuing it by
 signals wakes each of its threads every time: with 200 threads work of 1 ms got 0.88 of a core, and 20 ms got 0.08. The
@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-PERIOD_S = 1e-3
+PERIOD_S = 2e-3
 MOST_PERIODS = 5
 """Who sleeps for longer was kept from the processor himself, and does not make up for all of it."""
 PRIORITY = 10

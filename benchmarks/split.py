@@ -148,6 +148,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "prediction_median_error": statistics.median(every) if every else None,
         "prediction_median_error_by_kind": {kind: statistics.median(each) for kind, each in errors.items()},
         "predictions": {kind: len(each) for kind, each in errors.items()},
+        "measured_again_median_difference": statistics.median(again)
+        if (again := [abs(ratio - 1) for row in rows for ratio in row.again])
+        else None,
         "baselines": {
             name: statistics.mean(ratio) - 1
             for name in ("local", "raw", "jpeg")
@@ -193,6 +196,9 @@ def table(figures: dict[str, Any]) -> str:
     if error is not None:
         kinds = figures["prediction_median_error_by_kind"].items()
         lines.append(f"prediction off by {error:.1%} (median): " + ", ".join(f"{kind} {e:.1%}" for kind, e in kinds))
+    if figures["measured_again_median_difference"] is not None:
+        again = figures["measured_again_median_difference"]
+        lines.append(f"the same way measured again, in the same cell: {again:.1%} apart (median)")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ BEST_AGAIN = 2
 LEAST_TAIL = 0.01
 BASELINE_JPEG = "jpeg@90"
 MOST_DROP = 0.01
+MOST_SETTLING = 4
 VARIES = 0.7
 """Of the mean bytes that a coding leaves, what a request may leave at least."""
 
@@ -85,6 +86,7 @@ class Row:
         measured: milliseconds and prediction of all ways that were.
         ruled_out, left: ways that cannot be best, and that would have had to be measured too.
         first: the way that was chosen when the model was loaded; `chosen` is that after the requests.
+        again: the second figure of each way that was measured twice, over the first: how much this machine varies.
         overhead: what the session that chooses takes above one that was told to go that way: looking after links and
             plans. It is no regret of the choice, but a user pays it.
     """
@@ -109,6 +111,7 @@ class Row:
     ruled_out: int
     left: int
     first: str = ""
+    again: tuple[float, ...] = ()
     overhead: float | None = None
 
 
@@ -244,7 +247,10 @@ class Judge:
         key = f"chosen, {'input kept' if keep else 'free'}"
         told = self.load(key, self.stage.options(self.path, None, keep_input_local=keep), cell.speed)
         told["key"] = key
-        self._ask(key, 8, 3.0)
+        for _ in range(MOST_SETTLING):
+            self._ask(key, 8, 3.0)
+            if not self.stage.device.settle(self.key(key)):  # what is prepared beside would slow all that follows
+                break
         return told
 
     def _open_pinned(self, way: Way) -> bool:
@@ -315,6 +321,7 @@ class Judge:
             ruled_out=len(self.known) - len(found) - len(unsettled),
             left=len(unsettled),
             first=str(first),
+            again=tuple(ms / found[one] for one, ms in fresh.items() if found.get(one)),
             overhead=chosen_ms / medians[str(way)] - 1 if str(way) in medians else None,
         )
 

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,10 @@ class Device:
     def paced(self, key: str, every_ms: float, count: int) -> list[list[Any]]:
         """Requests at their times; of each when it was due, its milliseconds, the plan's way, and whether remote."""
         return list(self._told(do="paced", key=key, every_ms=every_ms, count=count)["rows"])
+
+    def settle(self, key: str) -> bool:
+        """Waits until nothing is prepared beside the requests any more; whether something was."""
+        return bool(self._told(do="settle", key=key)["waited"])
 
     def report(self, key: str) -> dict[str, Any]:
         """What its plan tells now, and what it counted."""
@@ -354,6 +359,14 @@ def difference(found: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, 
     return worst
 
 
+def settled() -> bool:
+    """Waits for all threads of the product that prepare a way; whether there was one."""
+    waiting = [thread for thread in threading.enumerate() if thread.name == "edge-sdk-prepare"]
+    for thread in waiting:
+        thread.join()
+    return bool(waiting)
+
+
 def device(cpu: int) -> None:
     """Does what stdin says until it ends."""
     _prefer(os.getpid(), cpu)
@@ -383,6 +396,8 @@ def device(cpu: int) -> None:
             elif command["do"] == "differs":
                 known = right[key.partition("|")[0]]
                 answer = {"differs": difference(sessions[key].answers(), known)}
+            elif command["do"] == "settle":
+                answer = {"waited": settled()}
             elif command["do"] == "report":
                 answer = sessions[key].told()
             else:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from edge_sdk.storage import cache_folder, write_whole
 __all__ = ["kept_parts", "kept_parts_and_tail"]
 
 _log = logging.getLogger(__name__)
-_FORM = 6
+_FORM = 7
 """Rises when head and tail of the same cut come out otherwise than before, or are written otherwise."""
 _HASH_BYTES, _SIZE_BYTES = 32, 8
 MAX_TOTAL_BYTES = 512 * 2**20
@@ -41,6 +41,15 @@ class _Record(msgspec.Struct, frozen=True):
 
     parts: Parts
     head_bytes: int
+    tail_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tail is kept."""
+
+    path: Path
+    digest: bytes
 
 
 def kept_parts(
@@ -75,9 +84,9 @@ def kept_parts_and_tail(
 
     That raises `StorageError` where the file was altered meanwhile. Where nothing can be kept it holds the tail.
     """
-    parts, path = _parts(model, cut, codec, samples, scales, graph)
+    parts, place = _parts(model, cut, codec, samples, scales, graph)
     tail = parts.split.tail
-    return parts, (_tail_on_disk(path, tail) if path is not None else None) or (lambda: tail)
+    return parts, (_tail_on_disk(place, len(tail)) if place is not None else None) or (lambda: tail)
 
 
 def _parts(
@@ -87,20 +96,18 @@ def _parts(
     samples: Sequence[Mapping[str, Any]],
     scales: Sequence[Scales],
     graph: Graph | None,
-) -> tuple[Parts, Path | None]:
+) -> tuple[Parts, _Place | None]:
     path = _path(model, cut, coding_text(codec, scales), samples)
     kept = _read(path) if path is not None else None
-    if kept is not None:
-        return kept, path
+    if path is not None and kept is not None:
+        return kept[0], _Place(path, kept[1])
     made = made_parts(model, cut, codec=codec, samples=samples, scales=scales, graph=graph)
-    if path is not None:
-        _keep(path, made)
-    return made, path
+    return made, None if path is None else _keep(path, made)
 
 
-def _tail_on_disk(path: Path, tail: bytes) -> Callable[[], bytes] | None:
+def _tail_on_disk(kept: _Place, size: int) -> Callable[[], bytes] | None:
     """Reads the tail at the end of a kept file; None where it is not there. The open file outlives its removal."""
-    size, digest = len(tail), hashlib.sha256(tail).digest()
+    path = kept.path
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is closed with what holds it
         place = os.fstat(file.fileno()).st_size - size
@@ -114,14 +121,10 @@ def _tail_on_disk(path: Path, tail: bytes) -> Callable[[], bytes] | None:
             raise StorageError(
                 f"{path}: the kept tail cannot be read: {error.strerror}; load the model again"
             ) from None
-        if hashlib.sha256(content).digest() != digest:
+        if hashlib.sha256(content).digest() != kept.digest:
             raise StorageError(f"{path}: the kept tail was altered while it was in use; load the model again")
         return content
 
-    try:
-        read()
-    except StorageError:
-        return None
     return read
 
 
@@ -141,17 +144,20 @@ def _path(model: ModelFile, cut: Cut, coding: str, samples: Sequence[Mapping[str
         return None
 
 
-def _keep(path: Path, made: Parts) -> None:
-    split = made.split
-    record = msgspec.msgpack.encode(_Record(replace(made, split=replace(split, head=b"", tail=b"")), len(split.head)))
+def _keep(path: Path, made: Parts) -> _Place | None:
+    split, digest = made.split, hashlib.sha256(made.split.tail).digest()
+    parts = replace(made, split=replace(split, head=b"", tail=b""))
+    record = msgspec.msgpack.encode(_Record(parts, len(split.head), digest))
     content = b"".join((len(record).to_bytes(_SIZE_BYTES, "big"), record, split.head, split.tail))
     if len(content) > MAX_TOTAL_BYTES:
-        return
+        return None
     try:
         write_whole(path, hashlib.sha256(content).digest() + content)
         _prune(path)
     except (StorageError, OSError) as error:
         _log.info("head and tail are not kept: %s", error)
+        return None
+    return _Place(path, digest)
 
 
 def _prune(newest: Path) -> None:
@@ -165,7 +171,7 @@ def _prune(newest: Path) -> None:
         total -= status.st_size
 
 
-def _read(path: Path) -> Parts | None:
+def _read(path: Path) -> tuple[Parts, bytes] | None:
     try:
         content = path.read_bytes()
     except OSError:
@@ -182,4 +188,4 @@ def _read(path: Path) -> Parts | None:
         return None
     head_end = record_end + kept.head_bytes
     head, tail = bytes(body[record_end:head_end]), bytes(body[head_end:])
-    return replace(kept.parts, split=replace(kept.parts.split, head=head, tail=tail))
+    return replace(kept.parts, split=replace(kept.parts.split, head=head, tail=tail)), kept.tail_digest

@@ -24,6 +24,7 @@ from edge_sdk.offloading.places import Places
 from edge_sdk.offloading.preparing import Prepared, Preparing
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.offloading.timing import timed_ms
+from edge_sdk.offloading.trial import asking_ms
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
 from edge_sdk.planner.rates import rates_for
@@ -150,6 +151,10 @@ class Automatic:
                 self._runners[best], self._table.ways[best] = self._load(self._table.ways[best])
             except EdgeError as error:
                 _log.info("%s: %s: %s", self._name, best, error)
+                continue
+            if self._places.asking_ms is None:
+                made = self._made[best]
+                self._places.asking_ms = asking_ms(made, self._preparing.requests(made.split), self._places.now)
 
     def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
         expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))

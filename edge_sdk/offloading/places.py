@@ -36,6 +36,7 @@ class Places:
 
     Attributes:
         failures: by name of an endpoint why it could not be asked last time.
+        asking_ms: what a request takes on this device beside its head; None until one was tried.
     """
 
     def __init__(self, offload: Offload, whole: str, variant: str, local_ms: float) -> None:
@@ -47,6 +48,7 @@ class Places:
             () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
         )
         self.failures: dict[str, str] = {}
+        self.asking_ms: float | None = None
 
     def look(self, timeout_s: float) -> None:
         """Has each endpoint's link probed where nothing is known of it, and asks how fast the whole model runs there.
@@ -106,6 +108,7 @@ class Places:
                     min((one.queue_ms for one in known), default=0.0),
                     {} if whole is None else {self._variant: whole.compute_ms},
                     {key: one.compute_ms for key, one in tails.items() if one is not None},
+                    asking_ms=self.asking_ms or 0.0,
                 )
             )
         return found

@@ -97,10 +97,14 @@ class Preparing:
         measured = self._measured(way, split)
         return Prepared(measured, self.wrap(split), split, opened.tail, split.head_times.percentile_ms(0.5) or 0.0)
 
-    def _measured(self, way: RemoteWay, split: SplitRunner) -> RemoteWay:
+    def requests(self, split: SplitRunner) -> Sequence[Mapping[str, Any]]:
+        """A few, as the variant's file takes them: real ones where there are any."""
         from edge_sdk.engines.samples import made_up_feeds
 
-        requests = list(self.samples[:MOST_ROUNDS]) or [made_up_feeds(split.inputs)]
+        return self.samples[:MOST_ROUNDS] or [made_up_feeds(split.inputs)]
+
+    def _measured(self, way: RemoteWay, split: SplitRunner) -> RemoteWay:
+        requests = self.requests(split)
         sizes: list[int] = []
         head_ms = typical_ms(lambda turn: sizes.append(split.encoded_bytes(requests[turn % len(requests)])), PAUSE_S)
         # What made-up numbers compress to says nothing of real ones.

@@ -2,7 +2,7 @@
 
 A request takes what computes and encodes here, the way there and back, and queue and computing there:
 
-    latency = head + rtt + up_bytes / up + down_bytes / down + queue + compute
+    latency = head + asking + rtt + up_bytes / up + down_bytes / down + queue + compute
 
 Only the link changes from second to second, and for a given endpoint each way is a straight line over the milliseconds
 that a byte takes. So of the many cuts of a model only those few on the lower envelope of the lines are ever best, at
@@ -98,6 +98,7 @@ class RemotePlace:
         whole_ms: by variant, what the whole model computes there.
         tails_ms: by `RemoteWay.tail_key`, what that tail computes there, where it is known.
         speed: of one that is only described: how many times as fast as the device it is taken to be.
+        asking_ms: what a request to it takes on the device beside its head: the protocol, and threads that wake.
     """
 
     endpoint: str
@@ -106,6 +107,7 @@ class RemotePlace:
     whole_ms: Mapping[str, float] = field(default_factory=dict)
     tails_ms: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
     speed: float | None = None
+    asking_ms: float = 0.0
 
     def compute_ms(self, way: RemoteWay) -> float:
         """What the tail of `way` computes there; infinite where nothing tells."""
@@ -119,7 +121,7 @@ class RemotePlace:
 def parts_ms(way: RemoteWay, place: RemotePlace) -> tuple[float, float, float]:
     """What a request takes on the device, on the link and at the endpoint."""
     link_ms = place.link.transfer_ms(way.up_bytes, way.down_bytes)
-    return way.head_ms, link_ms, place.queue_ms + place.compute_ms(way)
+    return way.head_ms + place.asking_ms, link_ms, place.queue_ms + place.compute_ms(way)
 
 
 def way_energy_mj(way: RemoteWay, place: RemotePlace, watts: float, radio: Radio) -> float:

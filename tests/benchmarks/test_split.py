@@ -39,6 +39,7 @@ ROW = Row(
     ruled_out=7,
     left=0,
     first=str(LOCAL),
+    again=(1.1, 0.8),
     overhead=0.03,
 )
 
@@ -56,6 +57,7 @@ def test_figures_are_of_all_rows_and_errors_by_kind() -> None:
     assert figures["prediction_median_error"] == pytest.approx(0.2)
     assert figures["baselines"] == pytest.approx({"local": 0.1, "raw": 3.0}), "nothing is told of what cannot be"
     assert figures["median_overhead"] == pytest.approx(0.03)
+    assert figures["measured_again_median_difference"] == pytest.approx(0.15)
     assert "mean regret 5.0%" in split.table(figures)
     assert ">400" in split.line(ROW), "a bound is marked as one"
 
@@ -107,6 +109,9 @@ class Scripted:
 
     def differs(self, key: str) -> float:
         return 0.0
+
+    def settle(self, key: str) -> bool:
+        return False
 
     def close(self, key: str) -> None:
         pass
