@@ -24,7 +24,7 @@ from edge_sdk.offloading.places import Places
 from edge_sdk.offloading.preparing import Prepared, Preparing
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.offloading.timing import timed_ms
-from edge_sdk.offloading.trial import asking_ms
+from edge_sdk.offloading.trial import asking_ms, beyond_heads_ms
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
 from edge_sdk.planner.rates import rates_for
@@ -94,6 +94,7 @@ class Automatic:
         where the caller would rather have it elsewhere."""
         began_s, table = time.perf_counter(), self._table
         self._places.look(LOOK_S)
+        self._try_strangers()
         few = table.ever_best(self._places.now())
         self._try_best(few)
         first = table.best(self._places.now(), self._runners)
@@ -134,9 +135,25 @@ class Automatic:
             self._plan = key, msgspec.structs.replace(made, planning_ms=self._plan[1].planning_ms)
         return self._plan[1]
 
+    def _try_strangers(self) -> None:
+        """Asks the whole model at endpoints that tell nothing of themselves, where the input may go there: what that
+        takes is all that will be known of them."""
+        raw = (way for way in self._table.ways.values() if way.kind == "offload")
+        way = next((way for way in raw if (way.codec, way.coding) == ("none", "none")), None)
+        if way is None or not self._places.strangers():
+            return
+        try:
+            runner, measured = self._load(way)
+        except EdgeError as error:
+            _log.info("%s: %s: %s", self._name, key_of(way), error)
+            return
+        self._runners[key_of(way)], self._table.ways[key_of(way)] = runner, measured
+        made = self._made[key_of(way)]
+        beyond_heads_ms(made, self._preparing.requests(made.split))
+
     def _try_best(self, keys: set[str]) -> None:
         """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""
-        open_keys = set(keys)
+        open_keys = keys - self._runners.keys()
         for _ in range(MOST_TRIED):
             places = self._places.now()
             costs = self._table.costs(open_keys, places)

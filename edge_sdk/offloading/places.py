@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from edge_sdk.errors import EdgeError
+from edge_sdk.errors import EdgeError, EndpointRefused
 from edge_sdk.planner.remote import RemotePlace, RemoteWay
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint
@@ -15,6 +16,7 @@ from edge_sdk.wire.probing import Prober, first_look
 
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import Offload
+    from edge_sdk.wire.link_estimate import LinkEstimate
 
 __all__ = ["Places"]
 
@@ -23,6 +25,7 @@ _log = logging.getLogger(__name__)
 IDLE_S, MOST_BYTES = 2.0, 32 << 10
 """While requests stay here, links are probed so often, with so much: a better one is found soon, for 2 % of it."""
 HEAR_S = 2.0
+NOT_FOUND = 404
 
 
 class Places:
@@ -44,6 +47,7 @@ class Places:
         self._assumed_ms, self._speed = local_ms / offload.speed, offload.speed
         self._tails: dict[str, tuple[str, str, str]] = {}
         self._told: set[tuple[Endpoint, str]] = set()
+        self._absent: set[tuple[Endpoint, str]] = set()
         self._prober = Prober(
             () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
         )
@@ -96,25 +100,44 @@ class Places:
             return [RemotePlace("", self._stated, 0.0, {self._variant: self._assumed_ms}, speed=self._speed)]
         for endpoint in self._endpoints:
             link = self._stated or endpoint.link.estimate()
-            if link is None or not endpoint.breaker.admits():
+            if link is None or not endpoint.breaker.admits() or endpoint in self.strangers():
                 continue
-            whole = endpoint.load.estimate(self._whole)
-            tails = {key: endpoint.load.estimate(tail) for tail, key in self._tails.copy().items()}
-            known = [one for one in (*tails.values(), whole) if one is not None]
-            found.append(
-                RemotePlace(
-                    endpoint.name,
-                    link,
-                    min((one.queue_ms for one in known), default=0.0),
-                    {} if whole is None else {self._variant: whole.compute_ms},
-                    {key: one.compute_ms for key, one in tails.items() if one is not None},
-                    asking_ms=self.asking_ms or 0.0,
-                )
-            )
+            found.append(self._as_now(endpoint, link))
         return found
 
+    def strangers(self) -> list[Endpoint]:
+        """Endpoints that have the whole model and tell nothing of how long it takes there: only requests will show.
+        From then on what they take is part of the figures of their links."""
+        return [e for e in self._endpoints if (e, self._whole) in self._told and e.load.estimate(self._whole) is None]
+
+    def _as_now(self, endpoint: Endpoint, link: LinkEstimate) -> RemotePlace:
+        whole = endpoint.load.estimate(self._whole)
+        tails_ms: dict[tuple[str, str, str], float] = {}
+        queues_ms = [] if whole is None else [whole.queue_ms]
+        for tail, key in self._tails.copy().items():
+            known = endpoint.load.estimate(tail)
+            if (endpoint, tail) in self._absent:
+                tails_ms[key] = math.inf
+            elif known is not None:
+                tails_ms[key] = known.compute_ms
+                queues_ms.append(known.queue_ms)
+        return RemotePlace(
+            endpoint.name,
+            link,
+            min(queues_ms, default=0.0),
+            {} if whole is None else {self._variant: whole.compute_ms},
+            tails_ms,
+            asking_ms=self.asking_ms or 0.0,
+        )
+
     def _hear(self, endpoint: Endpoint, model: str, deadline: Deadline) -> None:
-        endpoint.load.told(model, endpoint.metadata(model, deadline=deadline).parameters)
+        try:
+            endpoint.load.told(model, endpoint.metadata(model, deadline=deadline).parameters)
+        except EndpointRefused as error:
+            if error.status == NOT_FOUND:
+                self._absent.add((endpoint, model))
+            raise
+        self._absent.discard((endpoint, model))
         self._told.add((endpoint, model))
 
     def _each(self, ask: Callable[[Endpoint], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from edge_sdk.offloading.preparing import Prepared
 from edge_sdk.planner.remote import RemotePlace, parts_ms
 
-__all__ = ["asking_ms"]
+__all__ = ["asking_ms", "beyond_heads_ms"]
 
 REQUESTS, WORTH_MS = 5, 1000.0
 """So many are asked, the first of which opens connections, where all together are predicted to take less."""
@@ -31,17 +31,24 @@ def asking_ms(
     """
     if REQUESTS * _predicted_ms(made, places()) > WORTH_MS:
         return None
-    beyond_heads_ms: list[float] = []
+    found_ms = beyond_heads_ms(made, requests)
+    beside_ms = _predicted_ms(made, places()) - made.computed_ms
+    return max(statistics.median(found_ms) - beside_ms, 0.0) if found_ms and beside_ms < float("inf") else None
+
+
+def beyond_heads_ms(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What a few requests took that an endpoint answered, without their heads and without the first."""
+    found_ms: list[float] = []
+    until_s = time.perf_counter() + WORTH_MS / 1e3
     for turn in range(REQUESTS):
         remote, began_s = made.split.figures().remote, time.perf_counter()
         made.split.run(requests[turn % len(requests)])
-        took_ms = (time.perf_counter() - began_s) * 1e3
+        ended_s = time.perf_counter()
         if made.split.figures().remote > remote and turn > 0:
-            beyond_heads_ms.append(took_ms - made.split.head_times.latest()[-1])
-    if not beyond_heads_ms:
-        return None
-    beside_ms = _predicted_ms(made, places()) - made.computed_ms
-    return max(statistics.median(beyond_heads_ms) - beside_ms, 0.0) if beside_ms < float("inf") else None
+            found_ms.append((ended_s - began_s) * 1e3 - made.split.head_times.latest()[-1])
+        if ended_s > until_s:
+            break
+    return found_ms
 
 
 def _predicted_ms(made: Prepared, places: Sequence[RemotePlace]) -> float:
