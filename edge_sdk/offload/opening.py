@@ -32,6 +32,7 @@ def open_split(
     codings: Mapping[str, str] | None = None,
     content_coding: str = "",
     first_patience_ms: float = 500.0,
+    identified: bool = True,
 ) -> SplitRunner:
     """Loads the head here; the tail is loaded here too, but only once an endpoint is late or fails.
 
@@ -48,6 +49,7 @@ def open_split(
         codings: what travels as a picture or sound file, and as which, by its name in `split.sent`.
         content_coding: of requests: "", "deflate" or "zstd".
         first_patience_ms: how long an endpoint has for itself while its link is unknown.
+        identified: whether the endpoints tell which file, cut and codec their tail is of; else its name is trusted.
 
     Raises:
         ModelError, EngineError: the head cannot be loaded.
@@ -60,6 +62,7 @@ def open_split(
             return runs_it.load(file, options)
 
     whole, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
+    identity = TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales))
     spec = SplitSpec(
         name=model.name,
         inputs=tuple(spec for spec in whole.inputs if spec.name not in whole.initializer_inputs),
@@ -67,7 +70,7 @@ def open_split(
         tail=tail,
         travels=split.sent,
         gives=tail_info.outputs,
-        identity=TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales)),
+        identity=identity if identified else None,
         codings=dict(codings or {}),
         content_coding=content_coding,
     )

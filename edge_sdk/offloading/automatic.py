@@ -24,7 +24,7 @@ from edge_sdk.offloading.places import Places
 from edge_sdk.offloading.preparing import Prepared, Preparing
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.offloading.timing import timed_ms
-from edge_sdk.offloading.trial import asking_ms, beyond_heads_ms
+from edge_sdk.offloading.trial import asking_ms, compared
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
 from edge_sdk.planner.rates import rates_for
@@ -88,6 +88,7 @@ class Automatic:
         self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
         self._runners: dict[str, Runner] = {}
         self._made: dict[str, Prepared] = {}
+        self._plain: set[str] = set()
 
     def open(self) -> tuple[Runner, Plan]:
         """The runner of the session, and its plan. Where no endpoint answers all of it runs here until one does, also
@@ -136,20 +137,25 @@ class Automatic:
         return self._plan[1]
 
     def _try_strangers(self) -> None:
-        """Asks the whole model at endpoints that tell nothing of themselves, where the input may go there: what that
-        takes is all that will be known of them."""
+        """Asks the whole model, by its own name, where no endpoint tells anything of itself and the input may go there:
+        what that takes is all that will be known of them, and its answers tell whether it is this model."""
         raw = (way for way in self._table.ways.values() if way.kind == "offload")
         way = next((way for way in raw if (way.codec, way.coding) == ("none", "none")), None)
-        if way is None or not self._places.strangers():
+        if way is None or not self._places.all_strangers():
             return
+        key = key_of(way)
+        self._plain.add(key)
         try:
             runner, measured = self._load(way)
         except EdgeError as error:
-            _log.info("%s: %s: %s", self._name, key_of(way), error)
+            _log.info("%s: %s: %s", self._name, key, error)
             return
-        self._runners[key_of(way)], self._table.ways[key_of(way)] = runner, measured
-        made = self._made[key_of(way)]
-        beyond_heads_ms(made, self._preparing.requests(made.split))
+        made = self._made[key]
+        if why := compared(made, self._preparing.requests(made.split)):
+            self._places.set_aside(why)
+            runner.close()
+            return
+        self._runners[key], self._table.ways[key] = runner, measured
 
     def _try_best(self, keys: set[str]) -> None:
         """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""
@@ -175,7 +181,8 @@ class Automatic:
 
     def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
         expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))
-        made = self._preparing(way, expected_ms if expected_ms < float("inf") else 0.0)
+        plain = key_of(way) in self._plain
+        made = self._preparing(way, expected_ms if expected_ms < float("inf") else 0.0, plain)
         self._places.learn(made.way, made.tail, LEARN_S)
         self._made[key_of(way)] = made
         return made.runner, made.way

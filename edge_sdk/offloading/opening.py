@@ -56,6 +56,7 @@ def open_way(
     engine: Engine,
     options: LoadOptions,
     first_patience_ms: float = FIRST_PATIENCE_MS,
+    plain: bool = False,
 ) -> Opened:
     """Makes head and tail, or takes those kept, and loads the head.
 
@@ -70,13 +71,14 @@ def open_way(
         samples: requests as the file takes them.
         engine, options: what head and local tail are loaded by and with.
         first_patience_ms: how long an endpoint has for itself while its link is unknown.
+        plain: asks the whole model by its own name, as endpoints of others call it, which make no tails.
 
     Raises:
         EdgeError: the model cannot be cut so, or the head does not load.
     """
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
-    tail = str(TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales))
+    tail = whole if plain else str(TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales))
     split = open_split(
         file,
         parts.split,
@@ -89,6 +91,7 @@ def open_way(
         codings=_file_codings(coding, parts.split),
         content_coding=coding if coding in CONTENT_CODINGS else "",
         first_patience_ms=first_patience_ms,
+        identified=not plain,
     )
     return Opened(split, parts, tail)
 

@@ -100,18 +100,28 @@ class Places:
             return [RemotePlace("", self._stated, 0.0, {self._variant: self._assumed_ms}, speed=self._speed)]
         for endpoint in self._endpoints:
             link = self._stated or endpoint.link.estimate()
-            if link is None or not endpoint.breaker.admits() or endpoint in self.strangers():
+            if link is None or not endpoint.breaker.admits() or (endpoint, self._whole) in self._absent:
                 continue
             found.append(self._as_now(endpoint, link))
         return found
 
-    def strangers(self) -> list[Endpoint]:
-        """Endpoints that have the whole model and tell nothing of how long it takes there: only requests will show.
-        From then on what they take is part of the figures of their links."""
-        return [e for e in self._endpoints if (e, self._whole) in self._told and e.load.estimate(self._whole) is None]
+    def all_strangers(self) -> bool:
+        """Whether the endpoints that answer have the whole model and tell nothing of how long it takes there, so that
+        only requests will show. From then on what they take is part of the figures of their links."""
+        told = [one for one in self._endpoints if (one, self._whole) in self._told]
+        return bool(told) and all(map(self._is_stranger, told))
+
+    def set_aside(self, why: str) -> None:
+        """Strangers are no places any more."""
+        for endpoint in filter(self._is_stranger, self._endpoints):
+            self._absent.add((endpoint, self._whole))
+            self.failures[endpoint.name] = f"{endpoint.name}: model {self._whole!r}: {why}"
+
+    def _is_stranger(self, endpoint: Endpoint) -> bool:
+        return (endpoint, self._whole) in self._told and not endpoint.load.tells
 
     def _as_now(self, endpoint: Endpoint, link: LinkEstimate) -> RemotePlace:
-        whole = endpoint.load.estimate(self._whole)
+        whole = endpoint.load.estimate(self._whole)  # None for a stranger that was never asked: it is not gone to
         tails_ms: dict[tuple[str, str, str], float] = {}
         queues_ms = [] if whole is None else [whole.queue_ms]
         for tail, key in self._tails.copy().items():

@@ -63,12 +63,13 @@ class Preparing:
     wrap: Callable[[Runner], Runner]
     samples: Sequence[Mapping[str, Any]]
 
-    def __call__(self, way: RemoteWay, expected_ms: float) -> Prepared:
+    def __call__(self, way: RemoteWay, expected_ms: float, plain: bool = False) -> Prepared:
         """Makes a way ready.
 
         Args:
             way: which.
             expected_ms: what a request is predicted to take: how long an endpoint has while its link is unknown.
+            plain: see `open_way`.
 
         Raises:
             EdgeError: the model cannot be cut so, or the head does not load.
@@ -92,6 +93,7 @@ class Preparing:
             engine=self.engine,
             options=self.options,
             first_patience_ms=max(FIRST_PATIENCE_MS, PATIENCE_TIMES * expected_ms),
+            plain=plain,
         )
         split = opened.split
         measured = self._measured(way, split)

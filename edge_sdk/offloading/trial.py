@@ -1,4 +1,4 @@
-"""What a request to an endpoint takes on this device beside its head: the protocol, and threads that wake late."""
+"""A few requests to endpoints before they are chosen: what asking takes here, and whether the answers are right."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edge_sdk.offloading.preparing import Prepared
 from edge_sdk.planner.remote import RemotePlace, parts_ms
+from edge_sdk.tensors import Array
 
-__all__ = ["asking_ms", "beyond_heads_ms"]
+__all__ = ["asking_ms", "compared"]
 
 REQUESTS, WORTH_MS = 5, 1000.0
 """So many are asked, the first of which opens connections, where all together are predicted to take less."""
+ALIKE = 0.1
+"""Mean difference of an output over its mean size: another engine's rounding makes less, another model makes more."""
 
 
 def asking_ms(
@@ -34,6 +39,36 @@ def asking_ms(
     found_ms = beyond_heads_ms(made, requests)
     beside_ms = _predicted_ms(made, places()) - made.computed_ms
     return max(statistics.median(found_ms) - beside_ms, 0.0) if found_ms and beside_ms < float("inf") else None
+
+
+def compared(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> str:
+    """Asks a few requests of the whole model at endpoints that do not tell which file theirs is made from.
+
+    Returns:
+        What is wrong with the answers; "" where they are those that this device gives.
+    """
+    split, answered = made.split, 0
+    for request in requests[:REQUESTS]:
+        remote = split.figures().remote
+        found = split.run(request)
+        if split.figures().remote == remote:
+            continue
+        answered += 1
+        expected = split.local({name: request[name] for name in split.split.travels})
+        for name, array in expected.items():
+            apart = _apart(np.asarray(array), np.asarray(found[name]))
+            if not apart <= ALIKE:
+                return f"its answers differ from those given here by {apart:.0%} at output {name!r}: another model?"
+    return "" if answered else split.figures().failure or "it gave no answer in time"
+
+
+def _apart(expected: Array, found: Array) -> float:
+    if expected.shape != found.shape:
+        return float("inf")
+    if expected.dtype.kind not in "fiub":
+        return float(np.mean(expected != found))
+    one, other = expected.astype(np.float64), found.astype(np.float64)
+    return float(np.abs(one - other).mean() / max(float(np.abs(one).mean()), 1e-12))
 
 
 def beyond_heads_ms(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> list[float]:
