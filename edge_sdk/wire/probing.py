@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from edge_sdk.errors import DeadlineExceeded, EndpointError
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint
+from edge_sdk.wire.link_estimate import LinkEstimate
 
 __all__ = ["Prober", "first_look"]
 
@@ -30,6 +31,7 @@ LEAST_BYTES, MOST_BYTES = 2 << 10, 128 << 10
 WORTH_MS = 40.0
 """A later probe has as many bytes each way as take so long."""
 IDLE_S, LONGEST_IDLE_S = 10.0, 300.0
+FAR_BETTER = 2.0
 
 
 def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,10 +120,20 @@ class Prober:
             else:
                 mbps = min(known.up_mbps or 0.0, known.down_mbps or 0.0)
                 count = int(min(max(mbps * 125 * WORTH_MS, LEAST_BYTES), self._most_bytes))
-                endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
+                self._probe_known(endpoint, known, count)
         except (EndpointError, DeadlineExceeded) as error:
             log.info("%s: no answer to a probe: %s", endpoint.name, error)
         self._next_s[endpoint] = self._clock() + self._pause_s
+
+    def _probe_known(self, endpoint: Endpoint, known: LinkEstimate, count: int) -> None:
+        """One probe, and where the link is far better than it was a larger one at once: few bytes do not tell how much
+        better, and the next turn is far away."""
+        expected_ms, began_s = known.transfer_ms(count, count), self._clock()
+        endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
+        took_ms = (self._clock() - began_s) * 1e3
+        if took_ms * FAR_BETTER < expected_ms and count < self._most_bytes:
+            more = int(min(count * expected_ms / max(took_ms, 1e-3), self._most_bytes))
+            endpoint.probe(more, more, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
 
     def _run(self) -> None:
         wait_s = 0.0

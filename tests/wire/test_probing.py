@@ -93,6 +93,19 @@ class TestAProber:
         estimate = idle.link.estimate()
         assert estimate is not None and estimate.up_mbps == pytest.approx(1, rel=0.1)
 
+    def test_a_link_that_became_far_better_is_known_after_one_turn(self) -> None:
+        timeline = SimulatedTimeline()
+        endpoint = endpoint_of(timeline, SimulatedLink(bandwidth_mbps=0.5, delay_ms=20))
+        prober = Prober([endpoint], idle_s=2.0, clock=timeline)
+        prober.turn()
+        timeline.sleep(5.0)
+        endpoint.simulated = SimulatedLink(bandwidth_mbps=20, delay_ms=20)
+        before = endpoint.probes
+        prober.turn()
+        assert endpoint.probes == before + 2
+        estimate = endpoint.link.estimate()
+        assert estimate is not None and estimate.up_mbps == pytest.approx(20, rel=0.1)
+
     def test_bytes_are_bounded(self) -> None:
         timeline = SimulatedTimeline()
         endpoint = endpoint_of(timeline, SimulatedLink(bandwidth_mbps=1000, delay_ms=1))
