@@ -186,14 +186,16 @@ def a_run(times_ms: list[float], ways: list[Way], sent_bytes: int) -> split_trac
 
 def test_following_the_link_is_judged_against_the_best_single_plan() -> None:
     trace = split_trace.Trace((20.0, 20.0, 0.5, 0.5, 0.5), (3, 3, 0, 0, 0))
-    runs = {
-        "adaptive": a_run([50, 50, 400, 90, 90], [HEAD, HEAD, HEAD, LOCAL, LOCAL], 200),
-        "local": a_run([200] * 5, [LOCAL] * 5, 0),
-        str(HEAD): a_run([50, 50, 400, 400, 400], [HEAD] * 5, 500),
+    rides = {
+        "adaptive": [a_run([50, 50, 400, 90, 90], [HEAD, HEAD, HEAD, LOCAL, LOCAL], 200)] * 2,
+        "local": [a_run([190] * 5, [LOCAL] * 5, 0), a_run([210] * 5, [LOCAL] * 5, 0)],
+        str(HEAD): [a_run([50, 50, 400, 400, 400], [HEAD] * 5, 500)],
     }
-    found = split_trace.figures(trace, runs, deadline_ms=300)
+    found = split_trace.figures(trace, rides, deadline_ms=300)
     assert found["best_single_plan"] == "local"
     assert found["adaptive_latency_gain"] == pytest.approx(1 - 136 / 200)
     assert found["adaptive_bytes_gain"] is None, "no single plan is as fast"
-    assert (found["switches"], found["link_changes"], found["late"]) == (1, 1, 1)
-    assert "1 switches at 1 changes" in split_trace.table(found)
+    assert found["hindsight_gain"] == pytest.approx(1 - (50 + 50 + 3 * 190) / 5 / 190)
+    assert found["apart"] == {"adaptive": 0.0, "local": pytest.approx(210 / 190 - 1)}
+    assert (found["switches"], found["link_changes"], found["late"]) == (2, 2, 2)
+    assert "2 switches at 2 changes" in split_trace.table(found)
