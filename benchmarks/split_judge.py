@@ -211,8 +211,13 @@ class Judge:
         for other in (known, self.known.get(Way(way.kind, way.cut))):
             if other is not None and other.cpu_ms:
                 elsewhere_ms = max(other.base_ms["1.0"] - other.cpu_ms, 0.0)
-                return 0.8 * (elsewhere_ms + other.cpu_ms / cell.speed) + transfer_ms
+                return 0.8 * (elsewhere_ms + other.cpu_ms * self._slowness(cell)) + transfer_ms
         return transfer_ms
+
+    def _slowness(self, cell: Cell) -> float:
+        """How many times as long the device takes at this speed: what it was asked for, or as local requests show."""
+        local = self.known[LOCAL]
+        return max(local.base_ms.get(str(cell.speed), 0.0) / max(local.cpu_ms, 1e-9), 1 / cell.speed)
 
     def _worth(self, cell: Cell, found: dict[Way, float]) -> Iterator[Way]:
         """Ways that may be best, with or without those that send the input, the likeliest first; follows `found`."""
@@ -276,7 +281,9 @@ class Judge:
         asked = self._ask(key, count, seconds)
         size_bytes = sum(self._passed()[name] - before[name] for name in before) / len(asked.times_ms)
         if way.kind == "local":
-            return statistics.median(asked.times_ms)
+            local_ms = statistics.median(asked.times_ms)
+            known.base_ms[str(cell.speed)] = min(known.base_ms.get(str(cell.speed), local_ms), local_ms)
+            return local_ms
         if asked.remote_share < 0.75:
             return None
         base_ms = max(statistics.median(asked.times_ms) - cell.transfer_ms(size_bytes), 0.0)
