@@ -12,8 +12,8 @@ program has it. All ways that could be better are then measured, each pinned: ev
 with every codec and coding that costs at most a point of agreement there. A way is not measured in a cell where it
 cannot be the best: its bytes alone, with the round trip, take longer there than the best measured way; or these with
 what it took beside them in another cell at this device speed, less a twentieth, do (four fifths of that where only its
-uncoded form was measured at full speed, with the device as much slower as local requests are). The chosen and the best way are measured afresh, in turns, before a regret is
-told; it is 0 where they are the same way.
+uncoded form was measured at full speed, with the device as much slower as local requests are). The chosen and the best
+way are measured afresh, in turns, before a regret is told; it is 0 where they are the same way.
 
 `--seconds` ends after so long, `--resume FILE` keeps what was measured and goes on from there: the full grid in pieces.
 """
