@@ -74,6 +74,8 @@ class Asking:
         first_patience_ms: of an endpoint whose link is unknown.
         transfers: of this request.
         away: of all requests that are at endpoints now.
+        spare: whether another way may begin as soon as an endpoint is later than usual; else that has as long again as
+            the local tail takes, unless the deadline is nearer.
 
     Attributes:
         due_s: when the latest endpoint becomes late, by the deadline's clock.
@@ -91,11 +93,13 @@ class Asking:
         first_patience_ms: float,
         transfers: Transfers,
         away: set[Transfer],
+        spare: bool = True,
     ) -> None:
         self._waiting, self._tail, self._size_bytes = deque(endpoints), tail, size_bytes
         self._ask, self._local, self._local_ms = ask, local, local_ms
         self._deadline, self._first_patience_ms = deadline, first_patience_ms
         self._transfers, self._away = transfers, away
+        self._more_ms = 0.0 if spare else local_ms or 0.0
         self._begun = self._local_begun = False
         self.due_s = -math.inf
 
@@ -135,7 +139,7 @@ class Asking:
         usual_ms = endpoint.link.late_ms(up_bytes=self._size_bytes)
         if usual_ms is None and busy:
             usual_ms = expected_ms(endpoint, self._tail, self._size_bytes)
-        return self._cut_short_ms(usual_ms)
+        return self._cut_short_ms(None if usual_ms is None else usual_ms + self._more_ms)
 
     def _cut_short_ms(self, usual_ms: float | None) -> float:
         return patience_ms(usual_ms, self._first_patience_ms, self._local_ms, self._deadline.left_s() * 1e3)

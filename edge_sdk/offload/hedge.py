@@ -15,13 +15,14 @@ from typing import Generic, TypeVar
 from edge_sdk.errors import EdgeError, EndpointResting
 from edge_sdk.wire.timeline import Timeline
 
-__all__ = ["Outcome", "Way", "hedged", "patience_ms"]
+__all__ = ["HedgeBudget", "Outcome", "Way", "hedged", "patience_ms"]
 
 Result = TypeVar("Result")
 
 MARGIN_MS = 2.0
 MARGIN_SHARE = 0.15
 """What the local way may take longer than its 95th percentile before the deadline is missed."""
+SPARED, MOST_SPARED = 1 / 16, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,25 @@ class Outcome(Generic[Result]):
     remote: bool
     hedged: bool
     failure: EdgeError | None = None
+
+
+class HedgeBudget:
+    """How many requests may be hedged before they have to be: a few at once, and one of sixteen in the long run.
+
+    The local way of a hedged request takes the processor from the heads of those that follow. These are late then, and
+    would be hedged in turn: a weak device would do all its work twice and be the slower for it.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_SPARED
+
+    def spare(self) -> bool:
+        """Whether one more may be."""
+        return self._left >= 1.0
+
+    def ended(self, hedged: bool) -> None:
+        """Counts a request."""
+        self._left = max(self._left - 1.0, 0.0) if hedged else min(self._left + SPARED, MOST_SPARED)
 
 
 def patience_ms(usual_ms: float | None, first_ms: float, local_ms: float | None, left_ms: float) -> float:

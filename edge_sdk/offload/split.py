@@ -25,7 +25,7 @@ from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClos
 from edge_sdk.metrics import Histogram
 from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers
 from edge_sdk.offload.gate import EarlyExit
-from edge_sdk.offload.hedge import Outcome, hedged
+from edge_sdk.offload.hedge import HedgeBudget, Outcome, hedged
 from edge_sdk.offload.local import Compute, LocalTail, computing
 from edge_sdk.offload.preference import Preference
 from edge_sdk.offload.sending import Sending
@@ -165,6 +165,7 @@ class SplitRunner(Runner):
         self.head_times = Recent(HEAD_TIMES)
         self._woken_late = Recent(64)
         self._away_now: set[Transfer] = set()
+        self._hedges = HedgeBudget()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
         self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=timeline) for e in self.endpoints}
         self.preference = Preference(self.endpoints, split.tail, self._is_well, timeline)
@@ -343,8 +344,10 @@ class SplitRunner(Runner):
             self._first_patience_ms,
             transfers,
             self._away_now,
+            self._hedges.spare(),
         )
         outcome = hedged(asking.next_way, self._timeline)
+        self._hedges.ended(outcome.hedged)
         overtaken = outcome.hedged and able[0] not in answered[:1]
         self.preference.ended(able[0], (self._timeline() - began_s) * 1e3 if overtaken else None)
         if outcome.remote and (beside := self.preference.beside(able)) is not None:

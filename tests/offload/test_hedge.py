@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.offload import patience_ms
+from edge_sdk.offload.hedge import MOST_SPARED, SPARED, HedgeBudget
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,16 @@ def test_after_it_there_is_always_time_for_the_local_way_where_there_ever_was(
 ) -> None:
     patience = patience_ms(usual_ms, 500.0, local_ms, left_ms)
     assert patience == 0.0 or patience + local_ms <= left_ms
+
+
+def test_a_few_requests_may_be_hedged_at_once_and_then_a_share_of_them() -> None:
+    budget = HedgeBudget()
+    for _ in range(int(MOST_SPARED)):
+        assert budget.spare()
+        budget.ended(hedged=True)
+    hedged = 0
+    for _ in range(1600):
+        spare = budget.spare()
+        hedged += spare
+        budget.ended(hedged=spare)
+    assert hedged == pytest.approx(1600 * SPARED, rel=0.1)

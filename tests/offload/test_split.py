@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import EndpointRefused, EndpointUnreachable, EngineError, InvalidAnswer, SessionClosed
 from edge_sdk.offload import LocalTail, SplitRunner
+from edge_sdk.offload.hedge import MOST_SPARED
 from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.endpoint import Endpoint
 from edge_sdk.wire.simulated import SimulatedEndpoint, SimulatedLink, SimulatedTimeline
@@ -248,6 +249,25 @@ class TestHedging:
         ask(runner, 1)
         assert timeline() - began_s == pytest.approx(0.010 + 0.030)
         assert runner.figures().hedged == 1
+
+    def test_an_endpoint_that_is_late_again_and_again_has_as_long_again_as_the_local_tail_takes(self) -> None:
+        timeline = SimulatedTimeline()
+        slow = {"ms": 0.0}
+
+        def sometimes_slow(feeds: Any) -> Any:
+            timeline.sleep(slow["ms"] / 1e3)
+            return tail(feeds)
+
+        endpoint = endpoint_of(timeline, sometimes_slow, link=SimulatedLink(delay_ms=5))
+        runner, local = simulated_split(timeline, [endpoint], local_ms=30)
+        ask(runner, 20)
+        for _ in range(12):
+            slow["ms"] += 4.0
+            ask(runner, 1)
+        figures = runner.figures()
+        assert (figures.requests, figures.remote + figures.local) == (32, 32)
+        assert 1 <= figures.hedged <= MOST_SPARED + 1, "else it would do all work twice"
+        assert len(local.calls) <= MOST_SPARED + 1
 
     def test_with_an_unknown_link_the_first_patience_counts(self) -> None:
         timeline = SimulatedTimeline()
