@@ -111,7 +111,9 @@ def test_requests_go_on_while_another_way_is_prepared(guide: Told) -> None:
     guide.says = "there"
     answer(runner)
     assert guide.asked.wait(30)
+    known = len(guide.times)
     assert [answer(runner) for _ in range(20)] == ["here"] * 20
+    assert len(guide.times) == known, "what is prepared beside slows them: their times say nothing of the way"
     guide.may_prepare.set()
     until(runner, "there")
 
