@@ -119,9 +119,9 @@ class Device:
         """How far answers are from those of the first session of this model; 0 for the same."""
         return float(self._told(do="differs", key=key)["differs"])
 
-    def paced(self, key: str, every_ms: float, count: int) -> list[list[Any]]:
+    def paced(self, key: str, every_ms: float, count: int, start: int = 0) -> list[list[Any]]:
         """Requests at their times; of each when it was due, its milliseconds, the plan's way, and whether remote."""
-        return list(self._told(do="paced", key=key, every_ms=every_ms, count=count)["rows"])
+        return list(self._told(do="paced", key=key, every_ms=every_ms, count=count, start=start)["rows"])
 
     def settle(self, key: str) -> bool:
         """Waits until nothing is prepared beside the requests any more; whether something was."""
@@ -162,6 +162,7 @@ class Stage:
     names: dict[Path, str]
     folder: Path
     cpu: int
+    port: int
 
     def renew(self, speed: float) -> None:
         """Another device: a process that knows nothing, of this speed."""
@@ -223,7 +224,7 @@ def stage(folder: Path, models: Sequence[Path]) -> Iterator[Stage]:
         os.sched_setaffinity(0, {last})  # the link inherits it; who waits here must not wait for the device's processor
         port = stack.enter_context(_endpoint(repository, folder, last))
         link = stack.enter_context(ShapedLink(port))
-        made = Stage(Device(first), link, {model: model.parent.name for model in models}, folder, first)
+        made = Stage(Device(first), link, {model: model.parent.name for model in models}, folder, first, port)
         stack.callback(lambda: made.device.close())
         yield made
 
@@ -319,7 +320,7 @@ class _Model:
             "remote_share": (after[0] - before[0]) / asked if asked else 0.0,
         }
 
-    def paced(self, every_ms: float, count: int) -> list[list[Any]]:
+    def paced(self, every_ms: float, count: int, start: int) -> list[list[Any]]:
         """Requests at their times, whether or not those before were late: of each when it was due, in seconds, its
         milliseconds from then on, the way of the plan then, and whether an endpoint answered."""
         began = time.perf_counter()
@@ -328,7 +329,7 @@ class _Model:
             plan, before = self.session.plan, self.remote()[0]  # before it is due: asking for them takes time too
             due_s = number * every_ms / 1e3
             time.sleep(max(began + due_s - time.perf_counter(), 0.0))
-            self.session.run(self.requests[number % len(self.requests)])
+            self.session.run(self.requests[(start + number) % len(self.requests)])
             ms = (time.perf_counter() - began - due_s) * 1e3
             way = told_way(plan.kind, getattr(plan, "remote", None))
             found.append([due_s, ms, way, self.remote()[0] > before])
@@ -406,7 +407,7 @@ def device(cpu: int) -> None:
             elif command["do"] == "ask":
                 answer = sessions[key].ask(command["count"], command["seconds"], command["start"])
             elif command["do"] == "paced":
-                answer = {"rows": sessions[key].paced(command["every_ms"], command["count"])}
+                answer = {"rows": sessions[key].paced(command["every_ms"], command["count"], command["start"])}
             elif command["do"] == "differs":
                 known = right[key.partition("|")[0]]
                 answer = {"differs": difference(sessions[key].answers(), known)}

@@ -18,22 +18,26 @@ paper's Cellsim. What comes down is as fast as what goes up: answers are small.
 
 A real change of the link is a change of regime. Requests come at fixed times, and a late one is late from when it was
 due. The single plans, each pinned and over the same trace, are local, the whole input in every coding, what the product
-chooses while the link is like the mean of a regime, and the best there of what the grid (`--resume`) has measured. The
-machine varies from minute to minute: after all have ridden once, the session that follows and the best single plans
-ride again in the opposite order, and what counts is their mean. `apart` is by how much the two rides of a plan differ.
+chooses while the link is like the mean of a regime, and the best there of what the grid (`--resume`) has measured.
+
+The machine varies from minute to minute, by a third. So all sessions ride the first 12 seconds of the trace one after
+the other, then all ride the next 12, in changing order: each over a link of its own, which stays as it was until its
+session goes on. `adaptive_latency_gain_error` is the standard error of the gain over these pieces.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.shaped_link import Shape
+from benchmarks.shaped_link import ShapedLink
 from benchmarks.split_judge import Cell, Judge, way_of
 from benchmarks.split_stage import LOCAL, Refused, Stage, Way
 
@@ -43,8 +47,8 @@ CORRELATION, LEAST_MBPS, RTT_MS = 0.84, 0.1, 40.0
 EQUAL = 1.02
 """Latencies within 2 % count as equal where bytes are compared."""
 BEST_OF_STATE = 2
-AGAIN = 2
-"""So many of the best single plans ride twice, as the session that follows does."""
+PIECE_S = 12
+"""So long one session rides before the next one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +119,54 @@ class Run:
         return sum(self.times_ms[n] > deadline_ms for n in around)
 
 
-def ride(on: Stage, key: str, trace: Trace, every_ms: float) -> Run:
-    """One session over the whole trace, in real time."""
-    rows: list[list[Any]] = []
-    on.link.set(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS)
-    before = sum(on.link.passed.values())
-    count = int(len(trace.mbps) * 1e3 / every_ms)
-    asking = threading.Thread(target=lambda: rows.extend(on.device.paced(key, every_ms, count)))
-    began = time.monotonic()
-    asking.start()
-    for second, mbps in enumerate(trace.mbps):
-        asking.join(max(began + second - time.monotonic(), 0.0))
-        on.link.set(up_mbps=mbps, down_mbps=mbps)
-    asking.join()
-    on.link.set()
-    return Run(
-        tuple(row[1] for row in rows),
-        sum(on.link.passed.values()) - before,
-        tuple(way_of(row[2]) for row in rows),
-        tuple(row[0] for row in rows),
-        tuple(on.device.report(key)["events"]),
-    )
+@dataclass(slots=True)
+class Rider:
+    """One session and its link.
+
+    Attributes:
+        rows: of its requests so far; see `Device.paced`.
+        sent_bytes: both ways, in its own pieces.
+    """
+
+    name: str
+    key: str
+    link: ShapedLink
+    rows: list[list[Any]] = field(default_factory=list)
+    sent_bytes: int = 0
+
+    def shape(self, mbps: float) -> None:
+        """Its link is like this from now on."""
+        self.link.set(up_mbps=mbps, down_mbps=mbps, rtt_ms=RTT_MS)
+
+    def ride(self, on: Stage, trace: Trace, begin_s: int, every_ms: float) -> None:
+        """A piece of the trace, in real time."""
+        piece = trace.mbps[begin_s : begin_s + PIECE_S]
+        count = int(len(piece) * 1e3 / every_ms)
+        found: list[list[Any]] = []
+        self.shape(piece[0])
+        before = sum(self.link.passed.values())
+        asking = threading.Thread(
+            target=lambda: found.extend(on.device.paced(self.key, every_ms, count, len(self.rows)))
+        )
+        began = time.monotonic()
+        asking.start()
+        for second, mbps in enumerate(piece):
+            asking.join(max(began + second - time.monotonic(), 0.0))
+            self.shape(mbps)
+        asking.join()
+        self.shape(piece[-1])
+        self.sent_bytes += sum(self.link.passed.values()) - before
+        self.rows += [[begin_s + due_s, *rest] for due_s, *rest in found]
+
+    def run(self, on: Stage) -> Run:
+        """All it rode."""
+        return Run(
+            tuple(row[1] for row in self.rows),
+            self.sent_bytes,
+            tuple(way_of(row[2]) for row in self.rows),
+            tuple(row[0] for row in self.rows),
+            tuple(on.device.report(self.key)["events"]),
+        )
 
 
 def single_plans(on: Stage, judge: Judge, speed: float) -> list[Way]:
@@ -158,72 +189,98 @@ def single_plans(on: Stage, judge: Judge, speed: float) -> list[Way]:
 
 def judged(on: Stage, judge: Judge, speed: float, seconds: int, every_ms: float, seed: int) -> dict[str, Any]:
     """All sessions over one trace, and the figures of it."""
-    trace = drawn(seconds, seed)
+    trace = drawn(max(seconds // PIECE_S, 1) * PIECE_S, seed)
     ways = single_plans(on, judge, speed)
-    on.shape(Shape(up_mbps=trace.mbps[0], down_mbps=trace.mbps[0], rtt_ms=RTT_MS))
     on.device.speed = speed
     deadline_ms = 2 * judge.local_ms()
-    judge.load("adaptive", on.options(judge.path, None, deadline_ms=deadline_ms), speed)
-    options = {str(way): on.options(judge.path, way) for way in ways}
-    bounded = {name: given | {"deadline_ms": deadline_ms} if given else given for name, given in options.items()}
-    judge.load("adaptive", on.options(judge.path, None, deadline_ms=deadline_ms), speed)
-    rides: dict[str, list[Run]] = {"adaptive": [ride(on, judge.key("adaptive"), trace, every_ms)]}
-    for name, given in bounded.items():
-        try:
-            with on.unhindered():
-                judge.load(f"ride {name}", given)
-        except Refused:
-            continue
-        rides[name] = [ride(on, judge.key(f"ride {name}"), trace, every_ms)]
-    best = sorted((name for name in rides if name != "adaptive"), key=lambda name: rides[name][0].mean_ms)[:AGAIN]
-    for name in (*reversed(best), "adaptive"):
-        rides[name].append(ride(on, judge.key("adaptive" if name == "adaptive" else f"ride {name}"), trace, every_ms))
-    return figures(trace, rides, deadline_ms)
+    with contextlib.ExitStack() as stack:
+        riders = list(_loaded(stack, on, judge, ways, trace, speed, deadline_ms))
+        for number, begin_s in enumerate(range(0, len(trace.mbps), PIECE_S)):
+            turn = number % len(riders)
+            for rider in (*riders[turn:], *riders[:turn]):
+                rider.ride(on, trace, begin_s, every_ms)
+        runs = {rider.name: rider.run(on) for rider in riders}
+    return figures(trace, runs, deadline_ms)
 
 
-def figures(trace: Trace, rides: dict[str, list[Run]], deadline_ms: float) -> dict[str, Any]:
+def _loaded(
+    stack: contextlib.ExitStack,
+    on: Stage,
+    judge: Judge,
+    ways: Sequence[Way],
+    trace: Trace,
+    speed: float,
+    deadline_ms: float,
+) -> Iterator[Rider]:
+    """The adaptive session, loaded at the speed and over the link that it meets, and one for each way."""
+    for way in (None, *ways):
+        link = stack.enter_context(ShapedLink(on.port))
+        options = on.options(judge.path, way)
+        if options:
+            options |= {"endpoints": [link.url], "deadline_ms": deadline_ms}
+        rider = Rider("adaptive" if way is None else str(way), "", link)
+        rider.key = judge.key(f"ride {rider.name}")
+        if way is None:
+            rider.shape(trace.mbps[0])
+            judge.load(f"ride {rider.name}", options, speed)
+        else:
+            try:
+                with on.unhindered():
+                    judge.load(f"ride {rider.name}", options)
+            except Refused:
+                continue
+        yield rider
+
+
+def figures(trace: Trace, runs: dict[str, Run], deadline_ms: float) -> dict[str, Any]:
     """What comes out: gains of the adaptive session over the best single plan in hindsight.
 
     Args:
         trace: what all rode over.
-        rides: of each session; of the adaptive one and the best single plans two.
+        runs: of each session.
         deadline_ms: of each request.
     """
-    mean_ms = {name: statistics.mean(run.mean_ms for run in own) for name, own in rides.items()}
-    sent = {name: statistics.mean(run.sent_bytes for run in own) for name, own in rides.items()}
-    adaptive = rides["adaptive"]
-    singles = [name for name, own in rides.items() if name != "adaptive" and len(own) == len(adaptive)]
-    best = min(singles, key=lambda name: mean_ms[name])
-    each = zip(*(own[0].times_ms for name, own in rides.items() if name != "adaptive"), strict=True)
+    adaptive = runs["adaptive"]
+    singles = {name: run for name, run in runs.items() if name != "adaptive"}
+    best = min(singles, key=lambda name: singles[name].mean_ms)
     # Fewer bytes count at equal latency: against the fewest bytes of those single plans that are no slower.
-    fewest = min((sent[name] for name in singles if mean_ms[name] <= mean_ms["adaptive"] * EQUAL), default=0.0)
+    equal = [run.sent_bytes for run in singles.values() if run.mean_ms <= adaptive.mean_ms * EQUAL]
+    fewest = min(equal, default=0)
+    hindsight_ms = statistics.mean(map(min, zip(*(run.times_ms for run in singles.values()), strict=True)))
     return {
-        "adaptive_latency_gain": 1 - mean_ms["adaptive"] / mean_ms[best],
-        "adaptive_bytes_gain": 1 - sent["adaptive"] / fewest if fewest else None,
+        "adaptive_latency_gain": 1 - adaptive.mean_ms / singles[best].mean_ms,
+        "adaptive_latency_gain_error": error_of_gain(adaptive, singles[best]),
+        "adaptive_bytes_gain": 1 - adaptive.sent_bytes / fewest if fewest else None,
         "best_single_plan": best,
-        "hindsight_gain": 1 - statistics.mean(map(min, each)) / rides[best][0].mean_ms,
-        "apart": {name: own[1].mean_ms / own[0].mean_ms - 1 for name, own in rides.items() if len(own) > 1},
-        "switches": sum(run.switches for run in adaptive),
-        "link_changes": trace.changes * len(adaptive),
-        "late": sum(run.late(deadline_ms) for run in adaptive),
+        "hindsight_gain": 1 - hindsight_ms / singles[best].mean_ms,
+        "switches": adaptive.switches,
+        "link_changes": trace.changes,
+        "late": adaptive.late(deadline_ms),
         "deadline_ms": deadline_ms,
         "seconds": len(trace.mbps),
-        "requests": len(adaptive[0].times_ms),
-        "events": adaptive[-1].events,
+        "requests": len(adaptive.times_ms),
+        "events": adaptive.events,
         "runs": {
             name: {
-                "mean_ms": mean_ms[name],
-                "median_ms": statistics.median(times),
-                "p95_ms": float(np.percentile(times, 95)),
-                "over_deadline": sum(ms > deadline_ms for ms in times) / len(own),
-                "sent_bytes": sent[name],
-                "rides": len(own),
+                "mean_ms": run.mean_ms,
+                "median_ms": statistics.median(run.times_ms),
+                "p95_ms": float(np.percentile(run.times_ms, 95)),
+                "over_deadline": sum(ms > deadline_ms for ms in run.times_ms),
+                "sent_bytes": run.sent_bytes,
             }
-            for name, own in rides.items()
-            for times in [[ms for run in own for ms in run.times_ms]]
+            for name, run in runs.items()
         },
-        "ways": [way for run in adaptive for way in told(run, trace)],
+        "ways": told(adaptive, trace),
     }
+
+
+def error_of_gain(adaptive: Run, single: Run) -> float | None:
+    """Standard error of the gain over the pieces of the trace; None where there is one piece only."""
+    pieces: dict[int, list[float]] = {}
+    for due_s, ms, other_ms in zip(adaptive.due_s, adaptive.times_ms, single.times_ms, strict=True):
+        pieces.setdefault(int(due_s // PIECE_S), []).append(other_ms - ms)
+    gains = [statistics.mean(each) / single.mean_ms for each in pieces.values()]
+    return statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None
 
 
 def told(run: Run, trace: Trace) -> list[str]:
@@ -241,7 +298,7 @@ def table(found: dict[str, Any]) -> str:
     for name, run in found["runs"].items():
         lines.append(
             f"{name[-56:]:56} {run['mean_ms']:8.1f} {run['median_ms']:8.1f} {run['p95_ms']:8.1f}"
-            f" {run['over_deadline']:5g} {run['sent_bytes'] / 1e6:7.2f}"
+            f" {run['over_deadline']:5} {run['sent_bytes'] / 1e6:7.2f}"
         )
     bytes_gain = found["adaptive_bytes_gain"]
     lines.append(
@@ -249,8 +306,9 @@ def table(found: dict[str, Any]) -> str:
         + ("" if bytes_gain is None else f", bytes {bytes_gain:.1%} below those as fast")
         + f"; {found['switches']} switches at {found['link_changes']} changes of the link, {found['late']} late by them"
     )
-    apart = ", ".join(f"{name[-30:]} {share:+.1%}" for name, share in found["apart"].items())
+    error = found["adaptive_latency_gain_error"]
     lines.append(
-        f"whoever knew each request's best plan before: {found['hindsight_gain']:.1%} below; second rides: {apart}"
+        f"{found['hindsight_gain']:.1%} below were to be had by knowing each request's best plan before"
+        + ("" if error is None else f"; standard error of the gain {error:.1%}")
     )
     return "\n".join([*lines, *(f"  {way}" for way in found["ways"])])

@@ -128,7 +128,7 @@ def judged(chosen: Way, mbps: float, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ways = [(way, float(size_bytes.get(way, 0)), True) for way in base_ms]
     monkeypatch.setattr(split_judge, "ways_of", lambda model: ways)
     model = Model(tmp_path / "m" / "model.edge", (), (), pictures=True)
-    stage = Stage(scripted, scripted, {model.path: "m"}, tmp_path, 0)
+    stage = Stage(scripted, scripted, {model.path: "m"}, tmp_path, 0, 0)
     scripted.url = "http://link"
     return split_judge.Judge(stage, model, {}).judge(Cell("m", 1.0, 20.0, mbps)), scripted.asked
 
@@ -186,16 +186,26 @@ def a_run(times_ms: list[float], ways: list[Way], sent_bytes: int) -> split_trac
 
 def test_following_the_link_is_judged_against_the_best_single_plan() -> None:
     trace = split_trace.Trace((20.0, 20.0, 0.5, 0.5, 0.5), (3, 3, 0, 0, 0))
-    rides = {
-        "adaptive": [a_run([50, 50, 400, 90, 90], [HEAD, HEAD, HEAD, LOCAL, LOCAL], 200)] * 2,
-        "local": [a_run([190] * 5, [LOCAL] * 5, 0), a_run([210] * 5, [LOCAL] * 5, 0)],
-        str(HEAD): [a_run([50, 50, 400, 400, 400], [HEAD] * 5, 500)],
+    runs = {
+        "adaptive": a_run([50, 50, 400, 90, 90], [HEAD, HEAD, HEAD, LOCAL, LOCAL], 200),
+        "local": a_run([200] * 5, [LOCAL] * 5, 0),
+        str(HEAD): a_run([50, 50, 400, 400, 400], [HEAD] * 5, 500),
     }
-    found = split_trace.figures(trace, rides, deadline_ms=300)
+    found = split_trace.figures(trace, runs, deadline_ms=300)
     assert found["best_single_plan"] == "local"
     assert found["adaptive_latency_gain"] == pytest.approx(1 - 136 / 200)
     assert found["adaptive_bytes_gain"] is None, "no single plan is as fast"
-    assert found["hindsight_gain"] == pytest.approx(1 - (50 + 50 + 3 * 190) / 5 / 190)
-    assert found["apart"] == {"adaptive": 0.0, "local": pytest.approx(210 / 190 - 1)}
-    assert (found["switches"], found["link_changes"], found["late"]) == (2, 2, 2)
-    assert "2 switches at 2 changes" in split_trace.table(found)
+    assert found["hindsight_gain"] == pytest.approx(1 - (50 + 50 + 3 * 200) / 5 / 200)
+    assert found["adaptive_latency_gain_error"] is None, "there is one piece only"
+    assert (found["switches"], found["link_changes"], found["late"]) == (1, 1, 1)
+    assert "1 switches at 1 changes" in split_trace.table(found)
+
+
+def test_the_error_of_a_gain_is_that_of_its_pieces() -> None:
+    due_s = (0.0, 5.0, split_trace.PIECE_S + 1.0)
+
+    def run(*times_ms: float) -> split_trace.Run:
+        return split_trace.Run(times_ms, 0, (LOCAL,) * 3, due_s, ())
+
+    # Gains of 10 % in the first piece and 30 % in the second.
+    assert split_trace.error_of_gain(run(90, 90, 70), run(100, 100, 100)) == pytest.approx(0.1)
