@@ -74,11 +74,12 @@ class Asking:
         first_patience_ms: of an endpoint whose link is unknown.
         transfers: of this request.
         away: of all requests that are at endpoints now.
-        spare: whether another way may begin as soon as an endpoint is later than usual; else that has as long again as
-            the local tail takes, unless the deadline is nearer.
+        spare: whether the local tail may begin as soon as an endpoint is later than usual; else that has as long again
+            as is usual, or as the local tail takes if that is less, unless the deadline is nearer.
 
     Attributes:
         due_s: when the latest endpoint becomes late, by the deadline's clock.
+        local_begun: whether the local tail was.
     """
 
     def __init__(
@@ -99,8 +100,8 @@ class Asking:
         self._ask, self._local, self._local_ms = ask, local, local_ms
         self._deadline, self._first_patience_ms = deadline, first_patience_ms
         self._transfers, self._away = transfers, away
-        self._more_ms = 0.0 if spare else local_ms or 0.0
-        self._begun = self._local_begun = False
+        self._spare = spare
+        self._begun = self.local_begun = False
         self.due_s = -math.inf
 
     def next_way(self, busy: bool) -> Way[Outputs] | None:
@@ -111,19 +112,19 @@ class Asking:
         """
         endpoint = self._next_endpoint(busy)
         if endpoint is not None:
-            patience_s = math.inf if self._local_begun else self._patience_ms(endpoint, busy) / 1e3
+            patience_s = math.inf if self.local_begun else self._patience_ms(endpoint, busy) / 1e3
             self._begun = True
             return self._remote(endpoint, patience_s)
-        if self._local_begun:
+        if self.local_begun:
             return None
-        self._local_begun = True
+        self.local_begun = True
         return Way(self._local, _nothing, math.inf, remote=False)
 
     def _next_endpoint(self, busy: bool) -> Endpoint | None:
         if not self._waiting or self._transfers.given_up or len(self._away) >= MOST_AWAY:
             return None
         endpoint = self._waiting[0]
-        if self._begun and not self._local_begun and not self._worth_asking(endpoint, busy):
+        if self._begun and not self.local_begun and not self._worth_asking(endpoint, busy):
             return None
         return self._waiting.popleft()
 
@@ -139,7 +140,13 @@ class Asking:
         usual_ms = endpoint.link.late_ms(up_bytes=self._size_bytes)
         if usual_ms is None and busy:
             usual_ms = expected_ms(endpoint, self._tail, self._size_bytes)
-        return self._cut_short_ms(None if usual_ms is None else usual_ms + self._more_ms)
+        if (
+            usual_ms is not None
+            and not self._spare
+            and not (self._waiting and self._worth_asking(self._waiting[0], True))
+        ):
+            usual_ms += min(self._local_ms or 0.0, usual_ms)
+        return self._cut_short_ms(usual_ms)
 
     def _cut_short_ms(self, usual_ms: float | None) -> float:
         return patience_ms(usual_ms, self._first_patience_ms, self._local_ms, self._deadline.left_s() * 1e3)

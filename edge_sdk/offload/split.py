@@ -347,7 +347,7 @@ class SplitRunner(Runner):
             self._hedges.spare(),
         )
         outcome = hedged(asking.next_way, self._timeline)
-        self._hedges.ended(outcome.hedged)
+        self._hedges.ended(outcome.hedged and asking.local_begun)
         overtaken = outcome.hedged and able[0] not in answered[:1]
         self.preference.ended(able[0], (self._timeline() - began_s) * 1e3 if overtaken else None)
         if outcome.remote and (beside := self.preference.beside(able)) is not None:

@@ -15,6 +15,7 @@ from edge_sdk.errors import EndpointRefused, EndpointUnreachable, EngineError, I
 from edge_sdk.offload import LocalTail, SplitRunner
 from edge_sdk.offload.hedge import MOST_SPARED
 from edge_sdk.tensors import TensorSpec
+from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.endpoint import Endpoint
 from edge_sdk.wire.simulated import SimulatedEndpoint, SimulatedLink, SimulatedTimeline
 from tests.offload.splits import IDENTITY, SPLIT, Timed, answer_of, feeds_of, head, simulated_split, tail
@@ -268,6 +269,22 @@ class TestHedging:
         assert (figures.requests, figures.remote + figures.local) == (32, 32)
         assert 1 <= figures.hedged <= MOST_SPARED + 1, "else it would do all work twice"
         assert len(local.calls) <= MOST_SPARED + 1
+
+    def test_another_endpoint_may_begin_beside_as_often_as_it_helps(self) -> None:
+        timeline = SimulatedTimeline()
+        well, silent = SimulatedLink(delay_ms=5), SimulatedLink(outages=((0.0, math.inf),))
+        both = [endpoint_of(timeline, link=well, breaker=Breaker(failures=10**9)) for _ in range(2)]
+        runner, local = simulated_split(timeline, list(both), local_ms=60_000)
+        for endpoint in both:
+            for number in range(10):
+                endpoint.infer(SPLIT.tail, head(feeds_of(number)), outputs=["y"])
+        for turn in range(4):
+            both[turn % 2].simulated, both[1 - turn % 2].simulated = silent, well
+            for _ in range(10):
+                began_s = timeline()
+                ask(runner, 1)
+                assert timeline() - began_s < 0.1
+        assert local.calls == []
 
     def test_with_an_unknown_link_the_first_patience_counts(self) -> None:
         timeline = SimulatedTimeline()
