@@ -82,8 +82,10 @@ class Automatic:
         self._offload, self._name, self._whole, self._events = offload, name, whole, events
         self._follows = follows
         figures = choice.plan.figures
-        local_ms = figures.latency_ms if figures is not None and not wish.budget_s else timed_ms(whole, offload.data)
-        self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates_for(device))
+        known_ms = figures.latency_ms if figures is not None and not wish.budget_s else None
+        local_ms = timed_ms(whole, offload.data) if known_ms is None else known_ms
+        rates, timed = rates_for(device), known_ms is None
+        self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates, timed)
         self._preparing = Preparing(offload, name, choice.variant, engine, options, wrap, samples)
         self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
         self._runners: dict[str, Runner] = {}

@@ -108,13 +108,16 @@ class WaysTable:
             for place in places
         ]
         local = self._local_row()
+        # The row of staying here as it was timed, also where another is chosen: they are compared by it.
+        here = [local if row.runs_as(local) else row for row in self.plan.candidates]
+        plan = msgspec.structs.replace(self.plan, candidates=tuple(here))
         rows.sort(key=lambda row: (not row.feasible, row.predicted.latency_ms if row.predicted else float("inf")))
         wanted = None if key == LOCAL else self.ways[key].key
         own = [row for row in rows if row.feasible and wanted is not None and _key_of_row(row) == wanted]
         if not own:  # staying here, or no endpoint may be asked just now
-            return with_remote(self.plan, rows, local, self._why_local(rows, failures), places, self._bounds)
+            return with_remote(plan, rows, local, self._why_local(rows, failures), places, self._bounds)
         # The fastest endpoint for it, as the rows are sorted.
-        return with_remote(self.plan, rows, own[0], self._why_remote(own[0]), places, self._bounds)
+        return with_remote(plan, rows, own[0], self._why_remote(own[0]), places, self._bounds)
 
     def _local_row(self) -> Candidate:
         """Staying here, as it was timed beside the heads."""

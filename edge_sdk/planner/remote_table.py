@@ -88,7 +88,7 @@ def with_remote(
         places: that it was made for.
         bounds: what may leave the device, and which kinds were asked for.
     """
-    local = [chosen if row.runs_as(chosen) else row for row in plan.candidates]
+    local = [*plan.candidates]
     if "local" not in bounds.kinds:
         local = [row if row is chosen else _not_asked(row) for row in local]
     limit, figures = plan.holds.get("max_latency_ms"), chosen.figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def test_whichever_kind_is_asked_for_answers_as_the_whole_does(server: Endpoint,
     assert figures is not None and figures.remote > 0
     for one in found:
         np.testing.assert_allclose(one, expected, rtol=1e-5)
+
+
+def test_staying_is_told_as_it_was_timed_though_another_way_was_chosen(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url], ways=["split"]) as session:
+        plan = session.plan
+    assert plan.kind == "split"
+    told = re.search(r"against (\S+) ms here", plan.reason)
+    here = [row.measured for row in plan.candidates if row.kind == "local" and row.measured is not None]
+    assert told is not None and told[1] in [f"{figures.latency_ms:.3g}" for figures in here]
 
 
 def test_an_input_that_must_stay_is_never_sent(server: Endpoint, model: Path) -> None:
