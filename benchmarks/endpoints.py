@@ -171,7 +171,10 @@ def endpoints(model: ModelFile, content: bytes, folder: Path) -> Iterator[tuple[
     feeds = [{spec.name: generator.standard_normal(shape, np.float32)} for _ in range(SAMPLES)]
     put(folder / "repository", "net", content)
     tail = f"net@{cut.tensors[0]}"
+    slow_cpu, *others = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, {slow_cpu, *others})
+        os.sched_setaffinity(0, others or {slow_cpu})  # for all that is started from here on
         urls = []
         processes = []
         for name, shaped in (("near", NEAR), ("other", OTHER)):
@@ -193,7 +196,9 @@ def endpoints(model: ModelFile, content: bytes, folder: Path) -> Iterator[tuple[
         )
         right = [whole(content, one) for one in feeds]
         pid, link = processes[0]
-        slowed = stack.enter_context(Slowed(pid))
+        for thread in Path(f"/proc/{pid}/task").iterdir():  # alone on the processor that is slowed
+            os.sched_setaffinity(int(thread.name), {slow_cpu})
+        slowed = stack.enter_context(Slowed(slow_cpu))
         yield Device(runner, clients[0].name, feeds, right), Near(pid, link, slowed)
 
 

@@ -14,7 +14,11 @@ from benchmarks import endpoints
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["both", "silent"])
 def test_requests_move_and_come_back_and_none_is_lost(name: str) -> None:
-    (row,) = endpoints.measured([name], quick=True)
+    try:
+        (row,) = endpoints.measured([name], quick=True)
+    except RuntimeError as error:
+        assert "real-time priority" in str(error)
+        pytest.skip(str(error))
     assert row.lost == 0
     assert row.answers_until_moved is not None and row.answers_until_moved <= 10
     assert row.seconds_until_back is not None and row.seconds_until_back <= 30
