@@ -238,6 +238,12 @@ class SplitRunner(Runner):
         with self._lock:
             return SplitFigures(**self._counts, moved=self.preference.moved, failure=self._failure)
 
+    def forget_figures(self) -> None:
+        """Counts from here on: what was asked before was to try it."""
+        with self._lock:
+            self._counts = dict.fromkeys(self._counts, 0)
+            self._failure = ""
+
     def placement(self) -> PlacementReport:
         """Where the head computes."""
         return self._head.placement() if isinstance(self._head, Runner) else PlacementReport((), (), verified=False)

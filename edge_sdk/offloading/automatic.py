@@ -104,6 +104,8 @@ class Automatic:
         plan = table.planned(first, self._places.now(), self._places.failures)
         spent_ms = (time.perf_counter() - began_s) * 1e3
         self._plan = first, msgspec.structs.replace(plan, planning_ms=round(plan.planning_ms + spent_ms, 3))
+        for made in self._made.values():
+            made.split.forget_figures()  # those asked so far were not the session's
         prepared = {LOCAL: self._whole, **self._runners}
         if self._follows:
             return self._following(first, few, prepared), self._plan[1]
@@ -116,7 +118,7 @@ class Automatic:
         """Goes the way `first`, and later whichever of `few` is best then."""
         table = self._table
         guide = LinkGuide(
-            [table.ways[key] for key in few],
+            [table.ways[key] for key in few | self._runners.keys()],
             first,
             table.local_ms if "local" in table.kinds else None,
             self._places.now,

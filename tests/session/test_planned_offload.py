@@ -83,6 +83,7 @@ def test_whichever_kind_is_asked_for_answers_as_the_whole_does(server: Endpoint,
     assert plan.chosen in plan.candidates and plan.chosen.remote == plan.remote
     assert "predicted" in plan.reason and "on the link" in plan.reason
     assert figures is not None and figures.remote > 0
+    assert figures.requests == 5, "those that tried it out are not the session's"
     for one in found:
         np.testing.assert_allclose(one, expected, rtol=1e-5)
 
