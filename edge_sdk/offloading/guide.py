@@ -26,6 +26,9 @@ FADE = 0.2
 """Weight of the latest request in what is remembered of a way."""
 FORGOTTEN = 0.02
 """By how much each request goes back what is remembered of all other ways."""
+UNMEASURED = 1.2
+"""A way that was never prepared is taken to cost so many times what is predicted: preparing it slows requests for a
+while, and may show that it is no better."""
 FARTHEST_OFF = 3.0
 """A prediction is corrected by no more than this: beyond it, it is the link that is not known yet."""
 
@@ -108,7 +111,8 @@ class LinkGuide:
         self._seen = self._places()
         for place in self._seen:
             for key, way in self._ways.copy().items():
-                cost = self._pricing.remote(way, place, _slowed_ms(way, place, slower) * off.get(key, 1.0))
+                latency_ms = _slowed_ms(way, place, slower) * off.get(key, 1.0)
+                cost = self._pricing.remote(way, place, latency_ms * (1.0 if way.measured else UNMEASURED))
                 if math.isfinite(cost) and cost < found.get(key, math.inf):
                     found[key] = cost
         return found

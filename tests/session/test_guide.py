@@ -16,7 +16,15 @@ from edge_sdk.planner.remote import RemotePlace, RemoteWay
 from edge_sdk.wire.link_estimate import LinkEstimate
 
 EARLY = RemoteWay(
-    kind="split", variant="v", cut="early", tensors=("a",), up_bytes=50_000, down_bytes=0, head_ms=2.0, tail_share=0.8
+    kind="split",
+    variant="v",
+    cut="early",
+    tensors=("a",),
+    up_bytes=50_000,
+    down_bytes=0,
+    head_ms=2.0,
+    tail_share=0.8,
+    measured=True,
 )
 LATE = dataclasses.replace(EARLY, cut="late", up_bytes=2_000, head_ms=20.0, tail_share=0.1)
 LATENCY = Pricing(objective="latency", max_latency_ms=None, watts=None, radio=radio_named("wifi"))
@@ -30,12 +38,18 @@ def place(mbps: float, rtt_ms: float = 5.0, name: str = "there", whole_ms: float
 class World:
     """Links as a test sets them, and a guide that goes by them."""
 
-    def __init__(self, first: str, local_ms: float | None = 30.0, pricing: Pricing = LATENCY) -> None:
+    def __init__(
+        self,
+        first: str,
+        local_ms: float | None = 30.0,
+        pricing: Pricing = LATENCY,
+        ways: Sequence[RemoteWay] = (EARLY, LATE),
+    ) -> None:
         self.places: Sequence[RemotePlace] = [place(100.0)]
         self.slower = 1.0
         self.told: list[str] = []
         self.guide = LinkGuide(
-            [EARLY, LATE], first, local_ms, lambda: self.places, pricing, lambda key: self.slower, self.load, self.tell
+            ways, first, local_ms, lambda: self.places, pricing, lambda key: self.slower, self.load, self.tell
         )
 
     def load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
@@ -64,6 +78,14 @@ def test_a_cut_of_few_bytes_takes_over_when_bandwidth_falls() -> None:
     world = World(key_of(EARLY), local_ms=100.0)
     world.places = [place(2.0)]
     assert world.goes() == key_of(LATE)
+
+
+def test_what_was_never_measured_must_promise_more_before_it_is_prepared() -> None:
+    # 15 ms of 17: worth a switch where it was measured, not where it is predicted.
+    other = dataclasses.replace(EARLY, cut="other", head_ms=EARLY.head_ms + 2.2)
+    known, predicted = World(key_of(other), ways=[EARLY, other]), dataclasses.replace(EARLY, measured=False)
+    assert known.goes() == key_of(EARLY)
+    assert World(key_of(other), ways=[predicted, other]).goes() is None
 
 
 def test_when_no_endpoint_may_be_asked_all_stays_here() -> None:
