@@ -315,9 +315,10 @@ def test_on_a_stream_the_head_of_the_next_frame_runs_while_one_is_at_the_endpoin
 
     endpoint = HttpEndpoint(server.url)
     runner = SplitRunner(SPLIT, watched_head, LocalTail(lambda: tail), [endpoint], first_patience_ms=PATIENT)
-    for number, outputs in enumerate(runner.run_stream(map(feeds_of, range(20)), depth=2)):
+    count = 8  # with fewer answers than that before it nobody knows when an endpoint is late, and nothing overtakes it
+    for number, outputs in enumerate(runner.run_stream(map(feeds_of, range(count)), depth=2)):
         np.testing.assert_array_equal(outputs["y"], answer_of(number))
-    assert runner.figures().remote == 20
+    assert runner.figures().remote == count
     runner.close()
     endpoint.close()
 
