@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -313,12 +313,18 @@ def test_on_a_stream_the_head_of_the_next_frame_runs_while_one_is_at_the_endpoin
         heads.append(len(heads))
         return head(feeds)
 
+    ended = threading.Event()
+
+    def slower_tail(cut: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert ended.wait(60), "on a busy machine it may begin, and must not overtake the endpoint"
+        return tail(cut)
+
     endpoint = HttpEndpoint(server.url)
-    runner = SplitRunner(SPLIT, watched_head, LocalTail(lambda: tail), [endpoint], first_patience_ms=PATIENT)
-    count = 8  # with fewer answers than that before it nobody knows when an endpoint is late, and nothing overtakes it
-    for number, outputs in enumerate(runner.run_stream(map(feeds_of, range(count)), depth=2)):
+    runner = SplitRunner(SPLIT, watched_head, LocalTail(lambda: slower_tail), [endpoint], first_patience_ms=PATIENT)
+    for number, outputs in enumerate(runner.run_stream(map(feeds_of, range(20)), depth=2)):
         np.testing.assert_array_equal(outputs["y"], answer_of(number))
-    assert runner.figures().remote == count
+    assert runner.figures().remote == 20
+    ended.set()
     runner.close()
     endpoint.close()
 

@@ -26,6 +26,17 @@ def endpoint_of(timeline: SimulatedTimeline, model: Any = tail, **options: Any) 
     return SimulatedEndpoint({SPLIT.tail: model}, timeline=timeline, **options)
 
 
+def slow_at_will(timeline: SimulatedTimeline) -> tuple[dict[str, float], SimulatedEndpoint]:
+    """What its tail takes beside nothing, under "ms", and an endpoint 5 ms away that takes it."""
+    slow = {"ms": 0.0}
+
+    def sometimes_slow(feeds: Any) -> Any:
+        timeline.sleep(slow["ms"] / 1e3)
+        return tail(feeds)
+
+    return slow, endpoint_of(timeline, sometimes_slow, link=SimulatedLink(delay_ms=5))
+
+
 def ask(runner: SplitRunner, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
         np.testing.assert_array_equal(runner.run(feeds_of(number))["y"], answer_of(number))
@@ -235,13 +246,7 @@ class TestDeadlines:
 class TestHedging:
     def test_when_the_endpoint_is_later_than_usual_the_local_tail_overtakes_it(self) -> None:
         timeline = SimulatedTimeline()
-        slow = {"ms": 0.0}
-
-        def sometimes_slow(feeds: Any) -> Any:
-            timeline.sleep(slow["ms"] / 1e3)
-            return tail(feeds)
-
-        endpoint = endpoint_of(timeline, sometimes_slow, link=SimulatedLink(delay_ms=5))
+        slow, endpoint = slow_at_will(timeline)
         runner, local = simulated_split(timeline, [endpoint], local_ms=30)
         ask(runner, 20)
         assert local.calls == []
@@ -253,13 +258,7 @@ class TestHedging:
 
     def test_an_endpoint_that_is_late_again_and_again_has_as_long_again_as_the_local_tail_takes(self) -> None:
         timeline = SimulatedTimeline()
-        slow = {"ms": 0.0}
-
-        def sometimes_slow(feeds: Any) -> Any:
-            timeline.sleep(slow["ms"] / 1e3)
-            return tail(feeds)
-
-        endpoint = endpoint_of(timeline, sometimes_slow, link=SimulatedLink(delay_ms=5))
+        slow, endpoint = slow_at_will(timeline)
         runner, local = simulated_split(timeline, [endpoint], local_ms=30)
         ask(runner, 20)
         for _ in range(12):

@@ -39,13 +39,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         yield endpoint
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "mlp.onnx"
-    path.write_bytes(models.onnx_mlp())
-    return path
-
-
 def bundle_of(path: Path, golden: bool = True) -> Any:
     with edge_sdk.load(SMALL, plan_budget_s=0) as session:
         y = next(iter(session.run(XS[0]).values()))

@@ -34,13 +34,6 @@ def server(tmp_path: Path) -> Iterator[Endpoint]:
         yield endpoint
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "mlp.onnx"
-    path.write_bytes(models.onnx_mlp())
-    return path
-
-
 X = np.random.default_rng(0).standard_normal((1, 8), np.float32)
 
 

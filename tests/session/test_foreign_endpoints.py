@@ -99,13 +99,6 @@ def foreign() -> Iterator[Foreign]:
         yield server
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "mlp.onnx"
-    path.write_bytes(models.onnx_mlp())
-    return path
-
-
 def answer(session: edge_sdk.Session) -> np.ndarray:
     return next(iter(session.run(X).values()))
 
