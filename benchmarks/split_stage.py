@@ -212,7 +212,10 @@ def stage(folder: Path, models: Sequence[Path]) -> Iterator[Stage]:
         folder: for caches, which make a second start faster.
         models: that the endpoint serves under the names of their folders.
     """
-    first, *_, last = sorted(os.sched_getaffinity(0))
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        raise SystemExit("the device and its endpoint need a processor each, and this process may use one only")
+    first, last = processors[0], processors[-1]
     repository = folder / "repository"
     for model in models:
         target = repository / model.parent.name / "1" / f"model{model.suffix}"

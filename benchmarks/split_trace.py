@@ -218,15 +218,15 @@ def _loaded(
         options = on.options(judge.path, way)
         if options:
             options |= {"endpoints": [link.url], "deadline_ms": deadline_ms}
-        rider = Rider("adaptive" if way is None else str(way), "", link)
-        rider.key = judge.key(f"ride {rider.name}")
+        name = "adaptive" if way is None else str(way)
+        rider = Rider(name, judge.key(f"ride {name}"), link)
         if way is None:
             rider.shape(trace.mbps[0])
-            judge.load(f"ride {rider.name}", options, speed)
+            judge.load(f"ride {name}", options, speed)
         else:
             try:
                 with on.unhindered():
-                    judge.load(f"ride {rider.name}", options)
+                    judge.load(f"ride {name}", options)
             except Refused:
                 continue
         yield rider

@@ -23,6 +23,7 @@ MARGIN_MS = 2.0
 MARGIN_SHARE = 0.15
 """What the local way may take longer than its 95th percentile before the deadline is missed."""
 SPARED, MOST_SPARED = 1 / 16, 3.0
+"""What each request adds to the budget of hedging, in requests, and how many it holds at most."""
 
 
 @dataclass(frozen=True, slots=True)

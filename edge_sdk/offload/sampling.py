@@ -37,11 +37,10 @@ def inner_feeds(
         raise
     with closing(wrapped) as outer:
         check = FeedCheck(outer.inputs, outer.optional_inputs, where)
+        # Where nothing is in between there is nothing to run.
+        pass_on: Callable[[Feeds], object] = recorder.keep if outer is recorder else outer.run
         for request in requests:
-            if outer is recorder:
-                recorder.keep(check(request))  # nothing is in between
-            else:
-                outer.run(check(request))
+            pass_on(check(request))
     return recorder.seen
 
 

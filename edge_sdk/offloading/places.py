@@ -25,7 +25,6 @@ _log = logging.getLogger(__name__)
 IDLE_S, MOST_BYTES = 2.0, 32 << 10
 """While requests stay here, links are probed so often, with so much: a better one is found soon, for 2 % of it."""
 HEAR_S = 2.0
-NOT_FOUND = 404
 
 
 class Places:
@@ -144,7 +143,7 @@ class Places:
         try:
             endpoint.load.told(model, endpoint.metadata(model, deadline=deadline).parameters)
         except EndpointRefused as error:
-            if error.status == NOT_FOUND:
+            if error.status == 404:
                 self._absent.add((endpoint, model))
             raise
         self._absent.discard((endpoint, model))

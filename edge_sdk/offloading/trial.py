@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def asking_ms(
     """
     if REQUESTS * _predicted_ms(made, places()) > WORTH_MS:
         return None
-    found_ms = beyond_heads_ms(made, requests)
+    found_ms = _beyond_heads_ms(made, requests)
     beside_ms = _predicted_ms(made, places()) - made.computed_ms
     return max(statistics.median(found_ms) - beside_ms, 0.0) if found_ms and beside_ms < float("inf") else None
 
@@ -47,16 +47,12 @@ def compared(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> str:
     Returns:
         What is wrong with the answers; "" where they are those that this device gives.
     """
-    split, answered = made.split, 0
-    for request in requests[:REQUESTS]:
-        remote = split.figures().remote
-        found = split.run(request)
-        if split.figures().remote == remote:
-            continue
-        answered += 1
+    split, answered = made.split, False
+    for request, outputs, _ in _answered(made, requests[:REQUESTS], len(requests[:REQUESTS])):
+        answered = True
         expected = split.local({name: request[name] for name in split.split.travels})
         for name, array in expected.items():
-            apart = _apart(np.asarray(array), np.asarray(found[name]))
+            apart = _apart(np.asarray(array), np.asarray(outputs[name]))
             if not apart <= ALIKE:
                 return f"its answers differ from those given here by {apart:.0%} at output {name!r}: another model?"
     return "" if answered else split.figures().failure or "it gave no answer in time"
@@ -71,19 +67,28 @@ def _apart(expected: Array, found: Array) -> float:
     return float(np.abs(one - other).mean() / max(float(np.abs(one).mean()), 1e-12))
 
 
-def beyond_heads_ms(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> list[float]:
+def _beyond_heads_ms(made: Prepared, requests: Sequence[Mapping[str, Any]]) -> list[float]:
     """What a few requests took that an endpoint answered, without their heads and without the first."""
-    found_ms: list[float] = []
     until_s = time.perf_counter() + WORTH_MS / 1e3
-    for turn in range(REQUESTS):
-        remote, began_s = made.split.figures().remote, time.perf_counter()
-        made.split.run(requests[turn % len(requests)])
-        ended_s = time.perf_counter()
-        if made.split.figures().remote > remote and turn > 0:
-            found_ms.append((ended_s - began_s) * 1e3 - made.split.head_times.latest()[-1])
-        if ended_s > until_s:
+    found_ms = []
+    for _, _, took_ms in _answered(made, requests, REQUESTS):
+        found_ms.append(took_ms - made.split.head_times.latest()[-1])
+        if time.perf_counter() > until_s:
             break
-    return found_ms
+    return found_ms[1:]
+
+
+def _answered(
+    made: Prepared, requests: Sequence[Mapping[str, Any]], count: int
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], float]]:
+    """Asks `count` requests in turn; those that an endpoint answered, with their outputs and what they took."""
+    for turn in range(count):
+        request = requests[turn % len(requests)]
+        remote, began_s = made.split.figures().remote, time.perf_counter()
+        outputs = made.split.run(request)
+        took_ms = (time.perf_counter() - began_s) * 1e3
+        if made.split.figures().remote > remote:
+            yield request, outputs, took_ms
 
 
 def _predicted_ms(made: Prepared, places: Sequence[RemotePlace]) -> float:

@@ -47,16 +47,18 @@ class Load:
 
     Args:
         clock: seconds, as `time.monotonic` gives them.
-
-    Attributes:
-        tells: whether it ever told what a model computes. What one that does not takes is part of its link's figures.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.tells = False
         self._clock = clock
         self._lock = threading.Lock()
         self._models: OrderedDict[str, _Model] = OrderedDict()
+
+    @property
+    def tells(self) -> bool:
+        """Whether it told what a model computes. What one that does not takes is part of its link's figures."""
+        with self._lock:
+            return any(known.told is not None for known in self._models.values())
 
     def record(self, model: str, passage: Passage) -> None:
         """Adds an answered request."""
@@ -70,7 +72,6 @@ class Load:
         """Takes what the metadata of a model tell, where they do."""
         compute_ms = told_ms(parameters, COMPUTE, MOST_TOLD_MS)
         if compute_ms is not None:
-            self.tells = True
             with self._lock:
                 known = self._model(model)
                 known.told, known.kept = (told_ms(parameters, QUEUE, MOST_TOLD_MS) or 0.0, compute_ms), None

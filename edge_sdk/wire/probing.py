@@ -45,11 +45,18 @@ def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) 
     known = endpoint.link.estimate()
     rtt_ms = 0.0 if known is None else known.rtt_ms
     for count in FIRST_BYTES:
-        began_s = clock()
-        if began_s >= until_s or not endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock)):
+        if clock() >= until_s:
             return
-        if (clock() - began_s) * 1e3 - rtt_ms >= TELLING_MS:
+        carried, took_ms = _probed(endpoint, count, clock)
+        if not carried or took_ms - rtt_ms >= TELLING_MS:
             return
+
+
+def _probed(endpoint: Endpoint, count: int, clock: Callable[[], float]) -> tuple[bool, float]:
+    """Sends `count` bytes each way; whether the endpoint answers so large a probe, and how long it took."""
+    began_s = clock()
+    carried = endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
+    return carried, (clock() - began_s) * 1e3
 
 
 class Prober:
@@ -128,12 +135,11 @@ class Prober:
     def _probe_known(self, endpoint: Endpoint, known: LinkEstimate, count: int) -> None:
         """One probe, and where the link is far better than it was a larger one at once: few bytes do not tell how much
         better, and the next turn is far away."""
-        expected_ms, began_s = known.transfer_ms(count, count), self._clock()
-        endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
-        took_ms = (self._clock() - began_s) * 1e3
+        expected_ms = known.transfer_ms(count, count)
+        _, took_ms = _probed(endpoint, count, self._clock)
         if took_ms * FAR_BETTER < expected_ms and count < self._most_bytes:
             more = int(min(count * expected_ms / max(took_ms, 1e-3), self._most_bytes))
-            endpoint.probe(more, more, deadline=Deadline.after(PROBE_TIMEOUT_MS, self._clock))
+            _probed(endpoint, more, self._clock)
 
     def _run(self) -> None:
         wait_s = 0.0
