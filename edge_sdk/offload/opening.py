@@ -12,7 +12,8 @@ from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.codec import coding_mark
 from edge_sdk.graph.splitting import Split
 from edge_sdk.offload.local import LocalTail
-from edge_sdk.offload.split import SplitRunner, SplitSpec
+from edge_sdk.offload.split import SplitRunner
+from edge_sdk.offload.split_spec import SplitSpec
 from edge_sdk.wire.endpoint import Endpoint, TailIdentity
 
 __all__ = ["open_split"]

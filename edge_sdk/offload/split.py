@@ -8,16 +8,16 @@ With several endpoints the next one may come before the local tail: see `edge_sd
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
@@ -25,87 +25,30 @@ from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClos
 from edge_sdk.metrics import Histogram
 from edge_sdk.offload.asking import MOST_AWAY, Asking, Transfers
 from edge_sdk.offload.gate import EarlyExit
+from edge_sdk.offload.halves import Halves
 from edge_sdk.offload.hedge import HedgeBudget, Outcome, hedged
-from edge_sdk.offload.local import Compute, LocalTail, computing
+from edge_sdk.offload.local import Compute, LocalTail
 from edge_sdk.offload.preference import Preference
 from edge_sdk.offload.sending import Sending
-from edge_sdk.tensors import Array, TensorSpec, check_out
+from edge_sdk.offload.split_spec import SplitFigures, SplitSpec
+from edge_sdk.tensors import Array, check_out
 from edge_sdk.wire.blame import is_own_fault
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.encoded import Feed
-from edge_sdk.wire.endpoint import Answer, Endpoint, TailIdentity
+from edge_sdk.wire.endpoint import Answer, Endpoint
 from edge_sdk.wire.overdue import Transfer
 from edge_sdk.wire.recent import Recent
 from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 
-__all__ = ["SplitFigures", "SplitRunner", "SplitSpec"]
+__all__ = ["SplitRunner"]
 
 log = logging.getLogger(__name__)
 
 LONGEST_BESIDE_MS = 5000.0
 """How long a request that only asks what an endpoint is like may take."""
-HEAD_TIMES = 15
 LONGEST_REFUSED_S = 5.0
 """How long an endpoint that refuses the tail is left alone at most: it may be given the model at any time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitSpec:
-    """What is divided, and how.
-
-    Attributes:
-        name: of the whole model, for messages.
-        inputs: of the whole model.
-        outputs: of the whole model.
-        tail: name of the tail at the endpoints.
-        travels: what the tail is fed: outputs of the head, or inputs of the model that the tail reads too.
-        gives: outputs of the tail. What `outputs` has beside them comes from the head.
-        identity: which tail is meant; None to trust the name.
-        version: of the tail at the endpoints; "" for what their policy chooses.
-        codings: what travels as a picture or sound file, and as which: see `edge_sdk.offload.input_coding`. The local
-            tail takes it as it is.
-        content_coding: of requests: "", "deflate" or "zstd".
-    """
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    tail: str
-    travels: tuple[str, ...]
-    gives: tuple[TensorSpec, ...]
-    identity: TailIdentity | None = None
-    version: str = ""
-    codings: Mapping[str, str] = field(default_factory=dict)
-    content_coding: str = ""
-
-
-class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """How requests went so far.
-
-    Attributes:
-        requests: all of them.
-        remote: answered by an endpoint.
-        local: answered by the local tail.
-        hedged: another way was begun beside an endpoint that was late.
-        resting: of `local`: no endpoint was asked, since all had failed too often or owed too many answers.
-        late: answered after their deadline.
-        early: answered by an early exit of the head; no tail was asked.
-        beside: copies of requests that went to another endpoint too, to learn what that is like now.
-        moved: how often another endpoint became the preferred one.
-        failure: why an endpoint last gave no answer; "" where it always did.
-    """
-
-    requests: int = 0
-    remote: int = 0
-    local: int = 0
-    hedged: int = 0
-    resting: int = 0
-    late: int = 0
-    early: int = 0
-    beside: int = 0
-    moved: int = 0
-    failure: str = ""
 
 
 class SplitRunner(Runner):
@@ -125,7 +68,6 @@ class SplitRunner(Runner):
 
     Attributes:
         preference: which endpoint is asked first, and why.
-        head_times: what the latest heads took, without packing what travels.
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
@@ -149,12 +91,11 @@ class SplitRunner(Runner):
     ) -> None:
         self.model, self.inputs, self.outputs = split.name, split.inputs, split.outputs
         self.options = LoadOptions()
-        self.queue = Histogram()
         self.notes = (
             f"split: the tail {split.tail!r} runs at {', '.join(e.name for e in endpoints) or 'no endpoint'}",
         )
-        self.split, self.local, self.endpoints = split, local, tuple(endpoints)
-        self._head, self._compute_head = head, computing(head)
+        self.split, self.endpoints = split, tuple(endpoints)
+        self._halves = Halves(head, local)
         self._sending = Sending(split.codings, split.content_coding)
         self._deadline_ms, self._first_patience_ms = deadline_ms, first_patience_ms
         self._refuse_nan = refuse_nan
@@ -162,17 +103,50 @@ class SplitRunner(Runner):
             early.check(split.outputs, split.gives)
         self._early, self._specs = early, {spec.name: spec for spec in split.outputs}
         self._timeline = timeline
-        self.head_times = Recent(HEAD_TIMES)
-        self._woken_late = Recent(64)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Nothing was asked yet."""
+        self.queue = Histogram()
         self._away_now: set[Transfer] = set()
         self._hedges = HedgeBudget()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
-        self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=timeline) for e in self.endpoints}
-        self.preference = Preference(self.endpoints, split.tail, self._is_well, timeline)
+        self._refusals = {e: Breaker(longest_rest_s=LONGEST_REFUSED_S, clock=self._timeline) for e in self.endpoints}
+        self.preference = Preference(self.endpoints, self.split.tail, self._is_well, self._timeline)
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("requests", "remote", "local", "hedged", "resting", "late", "early", "beside"), 0)
         self._failure = ""
         self._closed = False
+
+    @property
+    def local(self) -> LocalTail:
+        """The local tail."""
+        return self._halves.local
+
+    @property
+    def head_times(self) -> Recent:
+        """What the latest heads took, without packing what travels."""
+        return self._halves.head_times
+
+    def repacked(self, codings: Mapping[str, str], content_coding: str, first_patience_ms: float) -> SplitRunner:
+        """Another runner of the same split whose requests travel packed otherwise. Head and local tail are theirs
+        together, and freed with the last of them.
+
+        Args:
+            codings, content_coding: see `SplitSpec`.
+            first_patience_ms: how long an endpoint has for itself while its link is unknown.
+
+        Raises:
+            InputError, MissingExtra: there is no such coding, or it is not installed.
+            SessionClosed: this one was closed.
+        """
+        sending = Sending(codings, content_coding)
+        other = copy.copy(self)
+        other._halves = self._halves.taken()
+        other.split = replace(self.split, codings=dict(codings), content_coding=content_coding)
+        other._sending, other._first_patience_ms = sending, first_patience_ms
+        other._begin_anew()
+        return other
 
     def prepare(self) -> None:
         """Asks each endpoint about the tail without waiting: where it makes it on demand, it begins to, and the way
@@ -223,14 +197,17 @@ class SplitRunner(Runner):
             for _, transfers in travelling:  # whoever reads the stream went away
                 transfers.give_up()
 
-    def encoded_bytes(self, feeds: Mapping[str, Any]) -> int:
-        """Runs the head and packs what travels, as for a request; how many bytes of tensors that makes.
+    def cut_of(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the head; what travels, not packed yet.
 
         Raises:
             EngineError: the head failed.
         """
         computed = self._timed_head(feeds)
-        cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+        return {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+
+    def packed_bytes(self, cut: Mapping[str, Array]) -> int:
+        """Packs what travels, as for a request; how many bytes of tensors that makes."""
         return self._sending.packed_bytes(self._sending.encoded(cut))
 
     def figures(self) -> SplitFigures:
@@ -246,14 +223,15 @@ class SplitRunner(Runner):
 
     def placement(self) -> PlacementReport:
         """Where the head computes."""
-        return self._head.placement() if isinstance(self._head, Runner) else PlacementReport((), (), verified=False)
+        head = self._halves.head
+        return head.placement() if isinstance(head, Runner) else PlacementReport((), (), verified=False)
 
     def close(self) -> None:
-        """Frees head and local tail. Idempotent."""
-        self._closed = True
-        if isinstance(self._head, Runner):
-            self._head.close()
-        self.local.close()
+        """Frees head and local tail, unless another runner goes with them. Idempotent."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._halves.let_go()
 
     def _begin(self, feeds: Mapping[str, Any]) -> tuple[Deadline, Mapping[str, Any]]:
         if self._closed:
@@ -262,8 +240,8 @@ class SplitRunner(Runner):
 
     def _timed_head(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         began_s = self._timeline()
-        computed = self._compute_head(feeds)
-        self.head_times.record((self._timeline() - began_s) * 1e3)
+        computed = self._halves.compute_head(feeds)
+        self._halves.head_times.record((self._timeline() - began_s) * 1e3)
         return computed
 
     def _send_off(self, feeds: Mapping[str, Any]) -> tuple[Future[dict[str, Any]], Transfers]:
@@ -323,12 +301,12 @@ class SplitRunner(Runner):
         if needs_ms is not None:
             # A busy machine wakes a thread late, once when the local tail begins and once when its answer is taken: as
             # late as it lately ever was, since beginning too early costs little.
-            needs_ms += 2 * (self._woken_late.percentile_ms(1.0) or 0.0)
+            needs_ms += 2 * (self._halves.woken_late.percentile_ms(1.0) or 0.0)
 
         def here() -> Mapping[str, Any]:
             late_s = self._timeline() - asking.due_s
             if late_s >= 0:  # before that it begins because the endpoint failed
-                self._woken_late.record(late_s * 1e3)
+                self._halves.woken_late.record(late_s * 1e3)
             return self.local(cut)
 
         answered: list[Endpoint] = []

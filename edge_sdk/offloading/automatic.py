@@ -8,6 +8,7 @@ session ───── AdaptiveRunner ◀── LinkGuide: plans anew after eac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
-from edge_sdk.errors import EdgeError
+from edge_sdk.errors import EdgeError, SessionClosed
 from edge_sdk.offload.adaptive import AdaptiveRunner
 from edge_sdk.offloading.guide import LOCAL, LinkGuide, key_of
 from edge_sdk.offloading.places import Places
@@ -185,11 +186,18 @@ class Automatic:
 
     def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
         expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))
-        plain = key_of(way) in self._plain
-        made = self._preparing(way, expected_ms if expected_ms < float("inf") else 0.0, plain)
+        made = self._prepared(way, expected_ms if expected_ms < float("inf") else 0.0)
         self._places.learn(made.way, made.tail, LEARN_S)
         self._made[key_of(way)] = made
         return made.runner, made.way
+
+    def _prepared(self, way: RemoteWay, expected_ms: float) -> Prepared:
+        plain = key_of(way) in self._plain
+        for key, made in self._made.items():
+            if made.way.tail_key == way.tail_key and not plain and key not in self._plain:
+                with contextlib.suppress(SessionClosed):  # those put away are no more to be shared
+                    return self._preparing.repacked(made, way, expected_ms)
+        return self._preparing(way, expected_ms, plain)
 
     def _slowdown(self, key: str) -> float:
         """How much longer the heads of a way take now than when they were timed."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk.engines.base import Engine, LoadOptions
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.cuts import Cut
-from edge_sdk.graph.splitting import Split
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.input_coding import may_travel_as
 from edge_sdk.offload.opening import open_split
@@ -18,14 +17,44 @@ from edge_sdk.offload.parts_kept import kept_parts_and_tail
 from edge_sdk.offload.split import SplitRunner
 from edge_sdk.offload.tail_names import TailName
 from edge_sdk.offloading.asked import CONTENT_CODINGS
+from edge_sdk.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from edge_sdk.offload.parts import Parts
     from edge_sdk.offloading.asked import Offload
 
-__all__ = ["FIRST_PATIENCE_MS", "Opened", "open_way"]
+__all__ = ["Opened", "Packing", "open_way", "patience_ms"]
 
-FIRST_PATIENCE_MS = 500.0
+FIRST_PATIENCE_MS, PATIENCE_TIMES = 500.0, 3.0
+
+
+def patience_ms(expected_ms: float) -> float:
+    """How long an endpoint has for itself while its link is unknown, where a request is predicted to take so long."""
+    return max(FIRST_PATIENCE_MS, PATIENCE_TIMES * expected_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What a coding is for a runner: see `SplitSpec`."""
+
+    codings: Mapping[str, str]
+    content_coding: str
+
+    @classmethod
+    def of(cls, coding: str, sent: Sequence[TensorSpec]) -> Packing:
+        """What of `sent` travels as a picture or sound file, or that all of it is packed as one.
+
+        Raises:
+            InputError: there is no such coding.
+        """
+        if coding in ("none", *CONTENT_CODINGS):
+            return cls({}, "" if coding == "none" else coding)
+        found = {}
+        for spec in sent:
+            shape = tuple(size if isinstance(size, int) else 1 for size in spec.shape or ())
+            if may_travel_as(coding, spec.dtype, shape):
+                found[spec.name] = coding
+        return cls(found, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +65,13 @@ class Opened:
         split: its head is loaded.
         parts: head and tail as they were made and compared.
         tail: name of the tail at the endpoints.
+        sent: what travels.
     """
 
     split: SplitRunner
     parts: Parts
     tail: str
+    sent: tuple[TensorSpec, ...]
 
 
 def open_way(
@@ -55,7 +86,7 @@ def open_way(
     samples: Sequence[Mapping[str, Any]],
     engine: Engine,
     options: LoadOptions,
-    first_patience_ms: float = FIRST_PATIENCE_MS,
+    expected_ms: float = 0.0,
     plain: bool = False,
 ) -> Opened:
     """Makes head and tail, or takes those kept, and loads the head.
@@ -70,7 +101,7 @@ def open_way(
         coding: how their bytes are packed.
         samples: requests as the file takes them.
         engine, options: what head and local tail are loaded by and with.
-        first_patience_ms: how long an endpoint has for itself while its link is unknown.
+        expected_ms: what a request is predicted to take, where that is known.
         plain: asks the whole model by its own name, as endpoints of others call it, which make no tails.
 
     Raises:
@@ -79,6 +110,10 @@ def open_way(
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole = offload.model or PurePath(name).stem
     tail = whole if plain else str(TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales))
+    with open_model(parts.split.tail, name="tail") as made:
+        specs = {spec.name: spec for spec in made.describe().inputs}
+    sent = tuple(specs[tensor] for tensor in parts.split.sent)
+    packing = Packing.of(coding, sent)
     split = open_split(
         file,
         parts.split,
@@ -88,24 +123,9 @@ def open_way(
         engine=engine,
         options=options,
         deadline_ms=offload.deadline_ms,
-        codings=_file_codings(coding, parts.split),
-        content_coding=coding if coding in CONTENT_CODINGS else "",
-        first_patience_ms=first_patience_ms,
+        codings=packing.codings,
+        content_coding=packing.content_coding,
+        first_patience_ms=patience_ms(expected_ms),
         identified=not plain,
     )
-    return Opened(split, parts, tail)
-
-
-def _file_codings(coding: str, split: Split) -> dict[str, str]:
-    """Which of a split's tensors travel as a picture or sound file, and as which: those that can."""
-    if coding in ("none", *CONTENT_CODINGS):
-        return {}
-    with open_model(split.tail, name="tail") as tail:
-        specs = {spec.name: spec for spec in tail.describe().inputs}
-    found = {}
-    for name in split.sent:
-        spec = specs[name]
-        shape = tuple(size if isinstance(size, int) else 1 for size in spec.shape or ())
-        if may_travel_as(coding, spec.dtype, shape):
-            found[name] = coding
-    return found
+    return Opened(split, parts, tail, sent)

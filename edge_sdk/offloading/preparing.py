@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.offload.split import SplitRunner
-from edge_sdk.offloading.opening import FIRST_PATIENCE_MS, open_way
+from edge_sdk.offloading.opening import Packing, open_way, patience_ms
 from edge_sdk.offloading.timing import MOST_ROUNDS, typical_ms
 from edge_sdk.planner.remote import RemoteWay
 
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Variant
+    from edge_sdk.tensors import TensorSpec
 
 __all__ = ["Prepared", "Preparing"]
 
 PAUSE_S = 0.005
 """Between two runs of a head: in a session it rests while its tensors travel."""
-PATIENCE_TIMES = 3.0
+CUTS = 5
+"""Of so many requests the cut's tensors are held, where only packing is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Prepared:
         runner: what a session runs; holds `split`.
         tail: name of its tail at the endpoints.
         computed_ms: what the head took when it was timed, without packing what travels.
+        sent: what travels.
     """
 
     way: RemoteWay
@@ -40,6 +43,7 @@ class Prepared:
     split: SplitRunner
     tail: str
     computed_ms: float
+    sent: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Preparing:
 
         Args:
             way: which.
-            expected_ms: what a request is predicted to take: how long an endpoint has while its link is unknown.
+            expected_ms: what a request is predicted to take, where that is known.
             plain: see `open_way`.
 
         Raises:
@@ -92,12 +96,25 @@ class Preparing:
             samples=self.samples,
             engine=self.engine,
             options=self.options,
-            first_patience_ms=max(FIRST_PATIENCE_MS, PATIENCE_TIMES * expected_ms),
+            expected_ms=expected_ms,
             plain=plain,
         )
-        split = opened.split
-        measured = self._measured(way, split)
-        return Prepared(measured, self.wrap(split), split, opened.tail, split.head_times.percentile_ms(0.5) or 0.0)
+        return self._timed(way, opened.split, opened.tail, opened.sent, None)
+
+    def repacked(self, made: Prepared, way: RemoteWay, expected_ms: float) -> Prepared:
+        """Makes a way ready that differs from one that is in packing alone: the two share head and tail.
+
+        Args:
+            made: of the same cut and codec.
+            way, expected_ms: as for one that is made.
+
+        Raises:
+            InputError, MissingExtra: there is no such coding, or it is not installed.
+            SessionClosed: `made` was put away.
+        """
+        packing = Packing.of(way.coding, made.sent)
+        split = made.split.repacked(packing.codings, packing.content_coding, patience_ms(expected_ms))
+        return self._timed(way, split, made.tail, made.sent, made.computed_ms)
 
     def requests(self, split: SplitRunner) -> Sequence[Mapping[str, Any]]:
         """A few, as the variant's file takes them: real ones where there are any."""
@@ -105,10 +122,26 @@ class Preparing:
 
         return self.samples[:MOST_ROUNDS] or [made_up_feeds(split.inputs)]
 
-    def _measured(self, way: RemoteWay, split: SplitRunner) -> RemoteWay:
-        requests = self.requests(split)
-        sizes: list[int] = []
-        head_ms = typical_ms(lambda turn: sizes.append(split.encoded_bytes(requests[turn % len(requests)])), PAUSE_S)
+    def _timed(
+        self, way: RemoteWay, split: SplitRunner, tail: str, sent: tuple[TensorSpec, ...], computed_ms: float | None
+    ) -> Prepared:
+        """Times head and packing; only packing where what the head takes is known."""
+        requests, sizes = self.requests(split), list[int]()
+        try:
+            if computed_ms is None:
+                head_ms = typical_ms(
+                    lambda turn: sizes.append(split.packed_bytes(split.cut_of(requests[turn % len(requests)]))), PAUSE_S
+                )
+                computed_ms = split.head_times.percentile_ms(0.5) or 0.0
+            else:
+                cuts = [split.cut_of(one) for one in (requests[:CUTS] if way.kind == "split" else requests)]
+                head_ms = computed_ms + typical_ms(
+                    lambda turn: sizes.append(split.packed_bytes(cuts[turn % len(cuts)])), PAUSE_S
+                )
+        except BaseException:
+            split.close()
+            raise
         # What made-up numbers compress to says nothing of real ones.
         up_bytes = round(statistics.fmean(sizes)) if self.samples else way.up_bytes
-        return replace(way, head_ms=head_ms, up_bytes=up_bytes, measured=True)
+        measured = replace(way, head_ms=head_ms, up_bytes=up_bytes, measured=True)
+        return Prepared(measured, self.wrap(split), split, tail, computed_ms, sent)

@@ -178,7 +178,7 @@ def test_a_copy_beside_is_one_of_its_own(timeline: SimulatedTimeline, near: Plac
 
     far.endpoint.infer = infer  # type: ignore[method-assign]
     cuts: list[Any] = []
-    runner._compute_head = lambda feeds: cuts.append(feeds["x"] + 1) or {"h": cuts[-1]}  # type: ignore[func-returns-value]
+    runner._halves.compute_head = lambda feeds: cuts.append(feeds["x"] + 1) or {"h": cuts[-1]}  # type: ignore[func-returns-value]
     assert isinstance(runner, SplitRunner)
     runner.run(feeds_of(1))
     assert len(seen) == 1

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.errors import EndpointRefused, EndpointUnreachable, EngineError, InvalidAnswer, SessionClosed
+from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.errors import (
+    EndpointRefused,
+    EndpointUnreachable,
+    EngineError,
+    InputError,
+    InvalidAnswer,
+    SessionClosed,
+)
 from edge_sdk.offload import LocalTail, SplitRunner
 from edge_sdk.offload.hedge import MOST_SPARED
 from edge_sdk.tensors import TensorSpec
@@ -455,3 +463,60 @@ class TestMistakes:
         runner.close()
         with pytest.raises(SessionClosed):
             runner.run(feeds_of(1))
+
+
+class TestPacking:
+    """Runners of one split that pack what travels each in its way."""
+
+    class Head(Runner):
+        """Tells whether it was closed."""
+
+        inputs, closed = SPLIT.inputs, 0
+
+        def run(self, feeds: Any, out: Any = None) -> Any:
+            return head(feeds)
+
+        def placement(self) -> PlacementReport:
+            return PlacementReport((), (), verified=False)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    def both(self) -> tuple[SplitRunner, SplitRunner, TestPacking.Head, list[int]]:
+        """Two runners, the head that they share, and a mark for each time the local tail was loaded."""
+        timeline, loaded = SimulatedTimeline(), list[int]()
+        part = self.Head()
+        local = LocalTail(lambda: loaded.append(1) or tail)  # type: ignore[func-returns-value, arg-type]
+        endpoint = endpoint_of(timeline, fail_at=dict.fromkeys(range(2), EndpointUnreachable("cut")))
+        raw = SplitRunner(SPLIT, part, local, [endpoint], timeline=timeline)
+        return raw, raw.repacked({}, "deflate", 500.0), part, loaded
+
+    def test_they_share_head_and_local_tail_and_count_each_their_own(self) -> None:
+        raw, packed, _, loaded = self.both()
+        ask(raw, 1)
+        ask(packed, 2)
+        assert loaded == [1], "both were answered here once"
+        assert [one.figures().requests for one in (raw, packed)] == [1, 2]
+        assert packed.split.content_coding == "deflate" and raw.split.content_coding == ""
+        assert len(raw.head_times) == len(packed.head_times) == 3
+
+    def test_the_last_one_frees_them(self) -> None:
+        raw, packed, part, _ = self.both()
+        raw.close()
+        raw.close()
+        assert part.closed == 0
+        with pytest.raises(SessionClosed):
+            raw.run(feeds_of(1))
+        ask(packed, 3)
+        packed.close()
+        assert part.closed == 1
+        with pytest.raises(SessionClosed, match="before another runner"):
+            packed.repacked({}, "", 500.0)
+
+    def test_a_coding_that_does_not_exist_takes_nothing(self) -> None:
+        raw, packed, part, _ = self.both()
+        with pytest.raises(InputError, match="bmp"):
+            raw.repacked({"h": "bmp"}, "", 500.0)
+        raw.close()
+        packed.close()
+        assert part.closed == 1
