@@ -192,7 +192,7 @@ def endpoints(model: ModelFile, content: bytes, folder: Path) -> Iterator[tuple[
             return opened.local(cut)
 
         runner = SplitRunner(
-            opened.split, opened._compute_head, LocalTail(lambda: slower, expected_ms=LOCAL_MS), clients
+            opened.split, opened._halves.compute_head, LocalTail(lambda: slower, expected_ms=LOCAL_MS), clients
         )
         right = [whole(content, one) for one in feeds]
         pid, link = processes[0]

@@ -216,5 +216,6 @@ class AdaptiveRunner(Runner):
             preparing.join()
         with self._judging:
             ways, self._ways = self._ways, {}
-        for way in ways.values():
+        # Those that stay to the end last: what others still finish may go on there.
+        for way in sorted(ways.values(), key=lambda way: way.key in self._kept):
             way.runner.close()

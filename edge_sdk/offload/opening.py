@@ -34,6 +34,8 @@ def open_split(
     content_coding: str = "",
     first_patience_ms: float = 500.0,
     identified: bool = True,
+    whole: Runner | None = None,
+    expected_tail_ms: float | None = None,
 ) -> SplitRunner:
     """Loads the head here; the tail is loaded here too, but only once an endpoint is late or fails.
 
@@ -51,6 +53,8 @@ def open_split(
         content_coding: of requests: "", "deflate" or "zstd".
         first_patience_ms: how long an endpoint has for itself while its link is unknown.
         identified: whether the endpoints tell which file, cut and codec their tail is of; else its name is trusted.
+        whole: runs `model` here already, and stays open as long as this: the local tail of a cut at the inputs.
+        expected_tail_ms: what the local tail takes, as far as that is known.
 
     Raises:
         ModelError, EngineError: the head cannot be loaded.
@@ -62,12 +66,12 @@ def open_split(
         with open_model(content, name=f"{model.name} ({part})") as file:
             return runs_it.load(file, options)
 
-    whole, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
+    info, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
     identity = TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales))
     spec = SplitSpec(
         name=model.name,
-        inputs=tuple(spec for spec in whole.inputs if spec.name not in whole.initializer_inputs),
-        outputs=whole.outputs,
+        inputs=tuple(spec for spec in info.inputs if spec.name not in info.initializer_inputs),
+        outputs=info.outputs,
         tail=tail,
         travels=split.sent,
         gives=tail_info.outputs,
@@ -76,9 +80,18 @@ def open_split(
         content_coding=content_coding,
     )
     content = tail_content or functools.partial(bytes, split.tail)
-    local = LocalTail(lambda: load(content(), "tail"))
+    there_already = whole is not None and not split.head and _takes_and_gives(whole, spec)
+    tail_run = whole.run if whole is not None and there_already else None
+    local = LocalTail(lambda: tail_run or load(content(), "tail"), expected_ms=expected_tail_ms)
     head = load(split.head, "head") if split.head else _as_they_are
     return SplitRunner(spec, head, local, endpoints, deadline_ms=deadline_ms, first_patience_ms=first_patience_ms)
+
+
+def _takes_and_gives(whole: Runner, spec: SplitSpec) -> bool:
+    """Whether a runner of the whole does what the tail of a cut at its inputs does, by the same names."""
+    taken = {one.name for one in whole.inputs} - whole.optional_inputs
+    given = {one.name for one in whole.outputs}
+    return taken <= set(spec.travels) and {one.name for one in spec.gives} == given
 
 
 def _as_they_are(feeds: Mapping[str, Any]) -> Mapping[str, Any]:

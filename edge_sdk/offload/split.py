@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_BESIDE_MS = 5000.0
 """How long a request that only asks what an endpoint is like may take."""
+ASKING_TIMES = 15
 LONGEST_REFUSED_S = 5.0
 """How long an endpoint that refuses the tail is left alone at most: it may be given the model at any time."""
 
@@ -68,6 +69,8 @@ class SplitRunner(Runner):
 
     Attributes:
         preference: which endpoint is asked first, and why.
+        asking_times: what the latest requests took on this device beside their heads: packing, the protocol, threads
+            that wake. Of those that the first endpoint answered before another way began.
 
     Raises:
         InputValueError: `early` does not fit what head and tail give.
@@ -108,6 +111,8 @@ class SplitRunner(Runner):
     def _begin_anew(self) -> None:
         """Nothing was asked yet."""
         self.queue = Histogram()
+        self.asking_times = Recent(ASKING_TIMES)
+        self._latest = threading.local()
         self._away_now: set[Transfer] = set()
         self._hedges = HedgeBudget()
         # An endpoint that is well and refuses this very tail (no such model, unknown token) is not asked each time.
@@ -147,6 +152,10 @@ class SplitRunner(Runner):
         other._sending, other._first_patience_ms = sending, first_patience_ms
         other._begin_anew()
         return other
+
+    def was_remote(self) -> bool:
+        """Whether an endpoint answered the latest request of this thread."""
+        return getattr(self._latest, "remote", False)
 
     def prepare(self) -> None:
         """Asks each endpoint about the tail without waiting: where it makes it on demand, it begins to, and the way
@@ -265,6 +274,7 @@ class SplitRunner(Runner):
     ) -> dict[str, Any]:
         """From what the head computed to the outputs of the whole model."""
         answer: Mapping[str, Any] | None = None
+        self._latest.remote = False
         if self._early is not None:
             answer = self._early.answer(computed, self._specs)
         if answer is not None:
@@ -289,6 +299,7 @@ class SplitRunner(Runner):
         return source[name]
 
     def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfers: Transfers) -> Outcome[Mapping[str, Any]]:
+        began_s = self._timeline()
         size_bytes = sum(array.nbytes for array in cut.values())
         admitted = [e for e in self.endpoints if e.breaker.admits() and self._refusals[e].admits()]
         able = self.preference.order(size_bytes, admitted)
@@ -309,12 +320,11 @@ class SplitRunner(Runner):
                 self._halves.woken_late.record(late_s * 1e3)
             return self.local(cut)
 
-        answered: list[Endpoint] = []
-        began_s = self._timeline()
+        answered: list[tuple[Endpoint, float]] = []
 
         def there(endpoint: Endpoint, transfer: Transfer) -> Mapping[str, Any]:
-            outputs = self._ask(endpoint, cut, feeds, deadline, transfer)
-            answered.append(endpoint)
+            outputs, exchange_ms = self._ask(endpoint, cut, feeds, deadline, transfer)
+            answered.append((endpoint, exchange_ms))
             return outputs
 
         asking = Asking(
@@ -332,8 +342,12 @@ class SplitRunner(Runner):
         )
         outcome = hedged(asking.next_way, self._timeline)
         self._hedges.ended(outcome.hedged and asking.local_begun)
-        overtaken = outcome.hedged and able[0] not in answered[:1]
-        self.preference.ended(able[0], (self._timeline() - began_s) * 1e3 if overtaken else None)
+        took_ms = (self._timeline() - began_s) * 1e3
+        self._latest.remote = outcome.remote
+        if outcome.remote and not outcome.hedged:
+            self.asking_times.record(max(took_ms - answered[0][1], 0.0))
+        overtaken = outcome.hedged and able[0] not in [endpoint for endpoint, _ in answered[:1]]
+        self.preference.ended(able[0], took_ms if overtaken else None)
         if outcome.remote and (beside := self.preference.beside(able)) is not None:
             copied = {name: array.copy() if isinstance(array, np.ndarray) else array for name, array in cut.items()}
             self._timeline.start(partial(self._ask_beside, beside, copied))
@@ -366,7 +380,9 @@ class SplitRunner(Runner):
         feeds: Mapping[str, Feed],
         deadline: Deadline,
         transfer: Transfer,
-    ) -> Mapping[str, Any]:
+    ) -> tuple[Mapping[str, Any], float]:
+        """Outputs, and what the exchange took."""
+
         def infer(feeds: Mapping[str, Feed], content_coding: str) -> Answer:
             return endpoint.infer(
                 self.split.tail,
@@ -391,7 +407,7 @@ class SplitRunner(Runner):
             (refusals.failed if is_own_fault(error) else refusals.abandoned)(ticket)
             raise
         refusals.succeeded(ticket)
-        return self._as_here(answer.outputs)
+        return self._as_here(answer.outputs), answer.duration_ms
 
     def _as_here(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Strings travel as bytes; engines here give them as `str`."""

@@ -25,7 +25,7 @@ from edge_sdk.offloading.places import Places
 from edge_sdk.offloading.preparing import Prepared, Preparing
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.offloading.timing import timed_ms
-from edge_sdk.offloading.trial import asking_ms, compared
+from edge_sdk.offloading.trial import asked, compared
 from edge_sdk.planner.following import Switch
 from edge_sdk.planner.plans import Plan
 from edge_sdk.planner.rates import rates_for
@@ -87,11 +87,16 @@ class Automatic:
         local_ms = timed_ms(whole, offload.data) if known_ms is None else known_ms
         rates, timed = rates_for(device), known_ms is None
         self._table = WaysTable(offload, wish, choice.variant, choice.plan, local_ms, rates, timed)
-        self._preparing = Preparing(offload, name, choice.variant, engine, options, wrap, samples)
-        self._places = Places(offload, offload.model or PurePath(name).stem, choice.variant.name, local_ms)
+        file_runner = _innermost(whole) if follows else None  # else it is closed where another way is chosen
+        self._preparing = Preparing(
+            offload, name, choice.variant, engine, options, wrap, samples, local_ms, file_runner
+        )
+        whole_there = offload.model or PurePath(name).stem
+        self._places = Places(offload, whole_there, choice.variant.name, local_ms, self._asking_ms)
         self._runners: dict[str, Runner] = {}
         self._made: dict[str, Prepared] = {}
         self._plain: set[str] = set()
+        self._asked: list[str] = []
 
     def open(self) -> tuple[Runner, Plan]:
         """The runner of the session, and its plan. Where no endpoint answers all of it runs here until one does, also
@@ -125,6 +130,7 @@ class Automatic:
             self._places.now,
             table.pricing,
             self._slowdown,
+            lambda key: self._made[key].split.was_remote(),
             self._load,
             self._tell,
         )
@@ -180,9 +186,9 @@ class Automatic:
             except EdgeError as error:
                 _log.info("%s: %s: %s", self._name, best, error)
                 continue
-            if self._places.asking_ms is None:
-                made = self._made[best]
-                self._places.asking_ms = asking_ms(made, self._preparing.requests(made.split), self._places.now)
+            made = self._made[best]
+            if not self._asked and asked(made, self._preparing.requests(made.split), self._places.now()):
+                self._asked.append(best)
 
     def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
         expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))
@@ -199,6 +205,13 @@ class Automatic:
                     return self._preparing.repacked(made, way, expected_ms)
         return self._preparing(way, expected_ms, plain)
 
+    def _asking_ms(self) -> float:
+        """What a request takes on this device beside head and packing, as the way shows that was gone last."""
+        for key in reversed(self._asked):
+            if (found_ms := self._made[key].asking_ms()) is not None:
+                return found_ms
+        return 0.0
+
     def _slowdown(self, key: str) -> float:
         """How much longer the heads of a way take now than when they were timed."""
         made = self._made.get(key)
@@ -213,4 +226,13 @@ class Automatic:
             f"{place.endpoint} {place.link.up_mbps or 0:.3g} Mbit/s, {place.link.rtt_ms:.3g} ms"
             for place in self._places.now()
         )
+        if key != LOCAL:
+            self._asked = [*self._asked[-1:], key]
         self._events.append(f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
+
+
+def _innermost(runner: Runner) -> Runner:
+    """What runs the model file itself."""
+    while runner.inner is not None:
+        runner = runner.inner
+    return runner

@@ -76,6 +76,7 @@ class LinkGuide:
         places: the endpoints that may be asked, as they are now.
         pricing: what counts.
         slowdown: how much slower the device is now than when a way was measured, as its heads show: 1.0 for no slower.
+        remote: whether an endpoint answered the latest request of this thread; what others took says nothing of a way.
         load: prepares a way: its runner, and the way as it was measured.
         tell: hears of each switch: key, cost and what it was instead of.
     """
@@ -88,11 +89,13 @@ class LinkGuide:
         places: Callable[[], Sequence[RemotePlace]],
         pricing: Pricing,
         slowdown: Callable[[str], float],
+        remote: Callable[[str], bool],
         load: Callable[[RemoteWay], tuple[Runner, RemoteWay]],
         tell: Callable[[str, Switch[str] | None], None],
     ) -> None:
         self._ways = {key_of(way): way for way in ways}
-        self._local_ms, self._places, self._pricing, self._slowdown = local_ms, places, pricing, slowdown
+        self._local_ms, self._places, self._pricing = local_ms, places, pricing
+        self._slowdown, self._remote = slowdown, remote
         self._load, self._tell = load, tell
         self._follower: Follower[str] = Follower(first)
         self._lock = threading.Lock()
@@ -131,6 +134,10 @@ class LinkGuide:
 
     def took(self, key: str, latency_ms: float) -> None:
         """See `Guide.took`."""
+        if key != LOCAL:
+            if not self._remote(key):
+                return
+            self._seen = self._places()  # what the link was like is told by this very request
         slower = self._slower()
         predicted_ms = self._predicted_ms(key, slower)
         if not 0 < predicted_ms < math.inf:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engines.base import Engine, LoadOptions
+from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph.cuts import Cut
 from edge_sdk.graph.view import Graph
@@ -88,6 +88,8 @@ def open_way(
     options: LoadOptions,
     expected_ms: float = 0.0,
     plain: bool = False,
+    whole: Runner | None = None,
+    expected_tail_ms: float | None = None,
 ) -> Opened:
     """Makes head and tail, or takes those kept, and loads the head.
 
@@ -103,13 +105,17 @@ def open_way(
         engine, options: what head and local tail are loaded by and with.
         expected_ms: what a request is predicted to take, where that is known.
         plain: asks the whole model by its own name, as endpoints of others call it, which make no tails.
+        whole: runs the file here, for as long as the runner of this way.
+        expected_tail_ms: what the tail takes here, as far as that is known.
 
     Raises:
         EdgeError: the model cannot be cut so, or the head does not load.
     """
+    from edge_sdk.engines.samples import made_up_feeds
+
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
-    whole = offload.model or PurePath(name).stem
-    tail = whole if plain else str(TailName.of_cut(whole, cut, codec, file.fingerprint, parts.split.scales))
+    whole_there = offload.model or PurePath(name).stem
+    tail = whole_there if plain else str(TailName.of_cut(whole_there, cut, codec, file.fingerprint, parts.split.scales))
     with open_model(parts.split.tail, name="tail") as made:
         specs = {spec.name: spec for spec in made.describe().inputs}
     sent = tuple(specs[tensor] for tensor in parts.split.sent)
@@ -127,5 +133,13 @@ def open_way(
         content_coding=packing.content_coding,
         first_patience_ms=patience_ms(expected_ms),
         identified=not plain,
+        whole=whole,
+        expected_tail_ms=expected_tail_ms,
     )
+    if offload.deadline_ms is not None:
+        try:
+            split.local.prepare(split.cut_of(samples[0] if samples else made_up_feeds(split.inputs)))
+        except BaseException:
+            split.close()
+            raise
     return Opened(split, parts, tail, sent)

@@ -35,13 +35,20 @@ class Places:
         whole: name of the whole model there.
         variant: whose work is the whole model's: until a tail is known, it is taken to do its part of it.
         local_ms: what the whole takes on this device.
+        asking_ms: tells what a request takes on this device beside its head and packing, where that is known; 0.0 else.
 
     Attributes:
         failures: by name of an endpoint why it could not be asked last time.
-        asking_ms: what a request takes on this device beside its head; None until one was tried.
     """
 
-    def __init__(self, offload: Offload, whole: str, variant: str, local_ms: float) -> None:
+    def __init__(
+        self,
+        offload: Offload,
+        whole: str,
+        variant: str,
+        local_ms: float,
+        asking_ms: Callable[[], float] = float,
+    ) -> None:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
         self._assumed_ms, self._speed = local_ms / offload.speed, offload.speed
         self._tails: dict[str, tuple[str, str, str]] = {}
@@ -51,7 +58,7 @@ class Places:
             () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
         )
         self.failures: dict[str, str] = {}
-        self.asking_ms: float | None = None
+        self._asking_ms = asking_ms
 
     def look(self, timeout_s: float) -> None:
         """Has each endpoint's link probed where nothing is known of it, and asks how fast the whole model runs there.
@@ -136,7 +143,7 @@ class Places:
             min(queues_ms, default=0.0),
             {} if whole is None else {self._variant: whole.compute_ms},
             tails_ms,
-            asking_ms=self.asking_ms or 0.0,
+            asking_ms=self._asking_ms(),
         )
 
     def _hear(self, endpoint: Endpoint, model: str, deadline: Deadline) -> None:

@@ -22,6 +22,7 @@ __all__ = ["Prepared", "Preparing"]
 
 PAUSE_S = 0.005
 """Between two runs of a head: in a session it rests while its tensors travel."""
+TELLING = 2
 CUTS = 5
 """Of so many requests the cut's tensors are held, where only packing is timed."""
 
@@ -45,6 +46,17 @@ class Prepared:
     computed_ms: float
     sent: tuple[TensorSpec, ...]
 
+    @property
+    def packing_ms(self) -> float:
+        """What packing took when it was timed."""
+        return self.way.head_ms - self.computed_ms
+
+    def asking_ms(self) -> float | None:
+        """What a request lately takes on this device beside head and packing; None before a few."""
+        times = self.split.asking_times
+        found_ms = times.percentile_ms(0.5)
+        return None if found_ms is None or len(times) < TELLING else max(found_ms - self.packing_ms, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
@@ -57,6 +69,8 @@ class Preparing:
         engine, options: what heads and local tails are loaded by and with.
         wrap: puts around a runner of the variant's file what a session has around it.
         samples: requests as its file takes them; none where there are none.
+        local_ms: what the whole takes on this device.
+        whole: runs the file here for as long as the ways are gone; None where it does not.
     """
 
     offload: Offload
@@ -66,6 +80,8 @@ class Preparing:
     options: LoadOptions
     wrap: Callable[[Runner], Runner]
     samples: Sequence[Mapping[str, Any]]
+    local_ms: float | None = None
+    whole: Runner | None = None
 
     def __call__(self, way: RemoteWay, expected_ms: float, plain: bool = False) -> Prepared:
         """Makes a way ready.
@@ -98,6 +114,8 @@ class Preparing:
             options=self.options,
             expected_ms=expected_ms,
             plain=plain,
+            whole=self.whole,
+            expected_tail_ms=None if self.local_ms is None else self.local_ms * way.tail_share,
         )
         return self._timed(way, opened.split, opened.tail, opened.sent, None)
 

@@ -86,7 +86,7 @@ class Link:
         self._down: deque[_Piece] = deque(maxlen=KEPT)
         self._rests: deque[_Rest] = deque(maxlen=KEPT)
         self._off = 0  # how far off requests in a row were: above 0 too slow, below too fast
-        self._streak = 0  # how many these are
+        self._streak_s = 0.0  # when the first of these was
         self._requests = 0
         self._failure_share = self._packets = self._resent = 0.0
         self._up_head, self._down_head = float(UP_HEAD_BYTES), float(DOWN_HEAD_BYTES)
@@ -132,12 +132,22 @@ class Link:
 
     def outlasted(self, size_bytes: int, duration_ms: float) -> None:
         """Adds a request that was given up after `duration_ms`: it would have taken longer still, so it counts only
-        where the estimate says less, and never as one of the history that `late_ms` is of."""
+        where the estimate says less, and never as one of the history that `late_ms` is of. More bytes than a packet
+        holds are taken to be what took so long."""
         estimate = self.estimate()
-        if estimate is not None and estimate.transfer_ms(size_bytes) < duration_ms:
-            with self._lock:
-                self._rests.append(_Rest(self._clock(), duration_ms, size_bytes, 0))
-                self._kept = None
+        if estimate is None or estimate.transfer_ms(size_bytes) >= duration_ms:
+            return
+        with self._lock:
+            now_s = self._clock()
+            changed = self._has_changed(duration_ms, size_bytes, 0, now_s)
+            if size_bytes >= LEAST_BYTES and duration_ms > estimate.rtt_ms:
+                self._up.append(_Piece(now_s, size_bytes, duration_ms - estimate.rtt_ms))
+                self._rests.append(_Rest(now_s, estimate.rtt_ms, 0, 0))
+            else:
+                self._rests.append(_Rest(now_s, duration_ms, size_bytes, 0))
+            if changed:
+                self._forget(self._streak_s)
+            self._kept = None
 
     def late_ms(self, share: float = 0.95, up_bytes: int | None = None) -> float | None:
         """How long `share` of the latest answers took at most; None while there are too few to tell.
@@ -174,8 +184,8 @@ class Link:
     def _add(self, passage: Passage, now_s: float) -> None:
         rest_ms = passage.duration_ms - passage.queue_ms - passage.compute_ms
         up_bytes, down_bytes = passage.up_bytes, passage.down_bytes
-        if self._rests:
-            self._watch(max(rest_ms, 0.0), passage)
+        sizes = up_bytes - passage.up_head_bytes, down_bytes - passage.down_head_bytes
+        changed = bool(self._rests) and self._has_changed(max(rest_ms, 0.0), *sizes, now_s)
         if passage.receive_ms is not None and passage.receive_bytes >= LEAST_BYTES:
             self._up.append(_Piece(now_s, passage.receive_bytes, passage.receive_ms))
         if passage.receive_ms is not None:
@@ -184,27 +194,34 @@ class Link:
             self._down.append(_Piece(now_s, passage.answer_bytes, passage.answer_ms))
             rest_ms, down_bytes = rest_ms - passage.answer_ms, down_bytes - passage.answer_bytes
         self._rests.append(_Rest(now_s, max(rest_ms, 0.0), max(up_bytes, 0), max(down_bytes, 0)))
+        if changed:
+            self._forget(self._streak_s)
 
-    def _watch(self, taken_ms: float, passage: Passage) -> None:
-        """Forgets what was before a change; what is known by then are the requests since it began."""
+    def _has_changed(self, taken_ms: float, up_bytes: int, down_bytes: int, now_s: float) -> bool:
+        """Whether the latest exchanges, one after the other, say that the link is another than it was; bytes are those
+        of tensors."""
         before = self._kept = self._kept or self._estimated()
-        expected_ms = before.transfer_ms(
-            passage.up_bytes - before.up_head_bytes, passage.down_bytes - before.down_head_bytes
-        )
+        expected_ms = before.transfer_ms(up_bytes, down_bytes)
         off = 0
         if abs(taken_ms - expected_ms) > max(CHANGED_SHARE * expected_ms, CHANGED_SPREADS * before.rtt_spread_ms, 1.0):
             off = 1 if taken_ms > expected_ms else -1
             if not 1 / TWICE_AS_CLEAR < taken_ms / max(expected_ms, 1e-9) < TWICE_AS_CLEAR:
                 off *= 2
         if off * self._off > 0:
-            self._off, self._streak = self._off + off, self._streak + 1
+            self._off += off
         elif off or before.rtt_ms < expected_ms / 2:  # one of few bytes does not deny that there is less bandwidth
-            self._off, self._streak = off, min(abs(off), 1)
+            self._off, self._streak_s = off, now_s
         if abs(self._off) >= CHANGED_AFTER:
-            for known in (self._up, self._down, self._rests):
-                while len(known) >= self._streak:
-                    known.popleft()
-            self._off = self._streak = 0
+            self._off = 0
+            return True
+        return False
+
+    def _forget(self, until_s: float) -> None:
+        """Forgets what was before; of the bandwidths only where something newer tells of one."""
+        if any(piece.at_s >= until_s for piece in (*self._up, *self._down)):
+            _drop(self._up, until_s)
+            _drop(self._down, until_s)
+        _drop(self._rests, until_s)
 
     def _estimated(self) -> LinkEstimate:
         now_s = self._clock()
@@ -230,6 +247,11 @@ class Link:
             up_head_bytes=round(self._up_head),
             down_head_bytes=round(self._down_head),
         )
+
+
+def _drop(known: deque[_Piece] | deque[_Rest], until_s: float) -> None:
+    while known and known[0].at_s < until_s:
+        known.popleft()
 
 
 def _ms_per_byte(pieces: deque[_Piece], now_s: float) -> tuple[float, float] | None:

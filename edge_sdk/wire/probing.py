@@ -14,24 +14,20 @@ from collections.abc import Callable, Sequence
 from edge_sdk.errors import DeadlineExceeded, EndpointError
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint
-from edge_sdk.wire.link_estimate import LinkEstimate
 
 __all__ = ["Prober", "first_look"]
 
 log = logging.getLogger(__name__)
 
-FIRST_BYTES = (4 << 10, 16 << 10, 64 << 10, 256 << 10)
-"""Each way, one after the other until one takes long enough to tell the bandwidth."""
+FIRST_BYTES, MOST_FIRST_BYTES, TIMES = 4 << 10, 256 << 10, 4
+"""Each way. So many times as many are sent next, until they take long enough to tell the bandwidth."""
 TELLING_MS = 40.0
 """Beyond the round trip."""
 FIRST_LOOK_MS = 600.0
 """After so long no larger probe is begun."""
 PROBE_TIMEOUT_MS = 5000.0
-LEAST_BYTES, MOST_BYTES = 2 << 10, 128 << 10
-WORTH_MS = 40.0
-"""A later probe has as many bytes each way as take so long."""
+LEAST_BYTES, MOST_BYTES = 3 << 10, 128 << 10
 IDLE_S, LONGEST_IDLE_S = 10.0, 300.0
-FAR_BETTER = 2.0
 
 
 def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,20 +36,24 @@ def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) 
     Raises:
         DeadlineExceeded, EndpointError: it gave no answer.
     """
+    _look(endpoint, FIRST_BYTES, MOST_FIRST_BYTES, clock)
+
+
+def _look(endpoint: Endpoint, first_bytes: int, most_bytes: int, clock: Callable[[], float]) -> None:
     until_s = clock() + FIRST_LOOK_MS / 1e3
-    endpoint.probe(deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
+    _, rtt_ms = _probed(endpoint, 0, clock)
     known = endpoint.link.estimate()
-    rtt_ms = 0.0 if known is None else known.rtt_ms
-    for count in FIRST_BYTES:
-        if clock() >= until_s:
-            return
+    rtt_ms = rtt_ms if known is None else min(rtt_ms, known.rtt_ms)  # it may have opened the connection
+    count = first_bytes
+    while clock() < until_s:
         carried, took_ms = _probed(endpoint, count, clock)
-        if not carried or took_ms - rtt_ms >= TELLING_MS:
+        if not carried or took_ms - rtt_ms >= TELLING_MS or count >= most_bytes:
             return
+        count = min(count * TIMES, most_bytes)
 
 
 def _probed(endpoint: Endpoint, count: int, clock: Callable[[], float]) -> tuple[bool, float]:
-    """Sends `count` bytes each way; whether the endpoint answers so large a probe, and how long it took."""
+    """Sends `count` bytes each way; whether the endpoint answers such a probe, and how long it took."""
     began_s = clock()
     carried = endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
     return carried, (clock() - began_s) * 1e3
@@ -125,21 +125,13 @@ class Prober:
             if known is None:
                 first_look(endpoint, self._clock)
             else:
+                # As many bytes as take long enough over the link as it was; more where it has become better.
                 mbps = min(known.up_mbps or 0.0, known.down_mbps or 0.0)
-                count = int(min(max(mbps * 125 * WORTH_MS, LEAST_BYTES), self._most_bytes))
-                self._probe_known(endpoint, known, count)
+                count = int(min(max(mbps * 125 * TELLING_MS, LEAST_BYTES), self._most_bytes))
+                _look(endpoint, count, self._most_bytes, self._clock)
         except (EndpointError, DeadlineExceeded) as error:
             log.info("%s: no answer to a probe: %s", endpoint.name, error)
         self._next_s[endpoint] = self._clock() + self._pause_s
-
-    def _probe_known(self, endpoint: Endpoint, known: LinkEstimate, count: int) -> None:
-        """One probe, and where the link is far better than it was a larger one at once: few bytes do not tell how much
-        better, and the next turn is far away."""
-        expected_ms = known.transfer_ms(count, count)
-        _, took_ms = _probed(endpoint, count, self._clock)
-        if took_ms * FAR_BETTER < expected_ms and count < self._most_bytes:
-            more = int(min(count * expected_ms / max(took_ms, 1e-3), self._most_bytes))
-            _probed(endpoint, more, self._clock)
 
     def _run(self) -> None:
         wait_s = 0.0

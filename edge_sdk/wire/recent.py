@@ -25,6 +25,10 @@ class Recent:
         """Adds one duration in milliseconds; the oldest goes. Any thread may."""
         self._durations_ms.append(duration_ms)
 
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._durations_ms.clear()
+
     def latest(self) -> tuple[float, ...]:
         """Those kept, the oldest first."""
         return tuple(self._durations_ms.copy())

@@ -520,3 +520,19 @@ class TestPacking:
         raw.close()
         packed.close()
         assert part.closed == 1
+
+
+class TestTheLocalTail:
+    def test_one_slow_call_of_a_few_is_not_what_it_needs(self) -> None:
+        timeline = SimulatedTimeline()
+        slow = Variable(timeline, 30.0)
+        local = LocalTail(lambda: slow, timeline=timeline)
+        assert local.needs_ms() is None
+        for ms in (30.0, 200.0, 30.0, 30.0):
+            slow.ms = ms
+            local({"h": np.zeros((1, 4), np.float32)})
+        assert local.needs_ms() == pytest.approx(30.0)
+        for _ in range(3):
+            slow.ms = 90.0
+            local({"h": np.zeros((1, 4), np.float32)})
+        assert local.needs_ms() == pytest.approx(90.0)

@@ -47,9 +47,18 @@ class World:
     ) -> None:
         self.places: Sequence[RemotePlace] = [place(100.0)]
         self.slower = 1.0
+        self.remote = True
         self.told: list[str] = []
         self.guide = LinkGuide(
-            ways, first, local_ms, lambda: self.places, pricing, lambda key: self.slower, self.load, self.tell
+            ways,
+            first,
+            local_ms,
+            lambda: self.places,
+            pricing,
+            lambda key: self.slower,
+            lambda key: self.remote,
+            self.load,
+            self.tell,
         )
 
     def load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
@@ -100,6 +109,24 @@ def test_a_way_that_takes_longer_than_predicted_is_left() -> None:
     for _ in range(30):
         world.guide.took(key_of(EARLY), 60.0)
     assert world.goes() is not None
+
+
+def test_what_was_answered_otherwise_says_nothing_of_the_way() -> None:
+    world = World(key_of(EARLY), local_ms=25.0)
+    world.remote = False
+    for _ in range(30):
+        world.guide.took(key_of(EARLY), 60.0)
+    assert world.goes() is None
+
+
+def test_a_request_that_shows_the_link_to_be_slow_is_no_fault_of_its_way() -> None:
+    world = World(key_of(EARLY), local_ms=1000.0, ways=[EARLY])
+    before = world.guide.costs()[key_of(EARLY)]
+    world.places = [place(1.0)]  # as this very request taught it
+    for _ in range(5):
+        world.guide.took(key_of(EARLY), 2.0 + 5.0 + 50_000 * 8e-3 + 4.0)
+    world.places = [place(100.0)]
+    assert world.guide.costs()[key_of(EARLY)] == pytest.approx(before)
 
 
 def test_a_device_that_became_slow_sends_more_away() -> None:

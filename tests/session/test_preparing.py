@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,3 +79,26 @@ def test_one_that_was_put_away_cannot_be_shared(preparing: Preparing, made: Prep
     made.runner.close()
     with pytest.raises(SessionClosed):
         preparing.repacked(made, replace(RAW, coding="deflate"), 0.0)
+
+
+def test_where_all_of_the_model_is_elsewhere_the_one_that_is_loaded_here_is_the_way_back(
+    preparing: Preparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(preparing.engine.load(preparing.variant.file(), LoadOptions())) as whole:
+        sharing, way = replace(preparing, whole=whole, local_ms=7.0), replace(RAW, kind="offload", tensors=("x",))
+        sharing(way, 0.0).runner.close()  # head and tail are made and compared once
+        loaded, load = list[int](), type(preparing.engine).load
+        monkeypatch.setattr(type(preparing.engine), "load", lambda *args: loaded.append(1) or load(*args))
+        with closing(sharing(way, 0.0).runner) as runner:
+            assert runner.local.needs_ms() == 7.0 * way.tail_share  # type: ignore[attr-defined]
+            feeds = preparing.samples[0]
+            np.testing.assert_array_equal(runner.run(feeds)["y"], whole.run(feeds)["y"])
+        assert loaded == []
+        assert whole.run(preparing.samples[0]), "it stays open"
+
+
+def test_with_a_deadline_the_local_tail_is_ready_and_known(preparing: Preparing) -> None:
+    hurried = replace(preparing, offload=replace(preparing.offload, deadline_ms=100.0))
+    with closing(hurried(RAW, 0.0).split) as split:
+        assert split.local.loaded
+        assert 0 < (split.local.needs_ms() or 0.0) < 100.0

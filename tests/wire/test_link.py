@@ -206,6 +206,18 @@ class TestAnEndpointThatTells:
         assert estimate.up_mbps == pytest.approx(after, rel=0.1)
         assert estimate.transfer_ms(100_000) == pytest.approx(20 + 100_600 * 8e-3 / after + 500 * 8e-3 / after, rel=0.1)
 
+    def test_a_downlink_that_nothing_new_tells_of_is_taken_to_be_as_the_uplink_became(self) -> None:
+        shaped = Shaped(0.5, 0.5, 20.0)
+        for _ in range(10):
+            shaped.ask(12_500, 12_500)
+        shaped.up_mbps = shaped.down_mbps = 10.0
+        for _ in range(8):
+            shaped.ask(60_000, 200)
+        estimate = shaped.link.estimate()
+        assert estimate is not None
+        assert estimate.down_mbps is None
+        assert estimate.transfer_ms(60_000, 12_500) == pytest.approx(40 + 73_600 * 8e-3 / 10, rel=0.1)
+
     def test_one_outlier_changes_little(self) -> None:
         shaped = Shaped(4.0, 4.0, 10.0)
         for _ in range(20):
