@@ -141,7 +141,9 @@ class Link:
             now_s = self._clock()
             changed = self._has_changed(duration_ms, size_bytes, 0, now_s)
             if size_bytes >= LEAST_BYTES and duration_ms > estimate.rtt_ms:
-                self._up.append(_Piece(now_s, size_bytes, duration_ms - estimate.rtt_ms))
+                # At least so long: what is measured later must soon outweigh it.
+                ms_per_byte = (duration_ms - estimate.rtt_ms) / size_bytes
+                self._up.append(_Piece(now_s, LEAST_BYTES, LEAST_BYTES * ms_per_byte))
                 self._rests.append(_Rest(now_s, estimate.rtt_ms, 0, 0))
             else:
                 self._rests.append(_Rest(now_s, duration_ms, size_bytes, 0))

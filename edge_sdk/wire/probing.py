@@ -25,7 +25,8 @@ TELLING_MS = 40.0
 """Beyond the round trip."""
 FIRST_LOOK_MS = 600.0
 """After so long no larger probe is begun."""
-PROBE_TIMEOUT_MS = 5000.0
+PROBE_TIMEOUT_MS, KNOWN_TIMEOUT_MS = 5000.0, 900.0
+"""A known link on which a probe takes longer has become worse: that is learnt, and no fault of the endpoint."""
 LEAST_BYTES, MOST_BYTES = 3 << 10, 128 << 10
 IDLE_S, LONGEST_IDLE_S = 10.0, 300.0
 
@@ -36,26 +37,26 @@ def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) 
     Raises:
         DeadlineExceeded, EndpointError: it gave no answer.
     """
-    _look(endpoint, FIRST_BYTES, MOST_FIRST_BYTES, clock)
+    _look(endpoint, FIRST_BYTES, MOST_FIRST_BYTES, PROBE_TIMEOUT_MS, clock)
 
 
-def _look(endpoint: Endpoint, first_bytes: int, most_bytes: int, clock: Callable[[], float]) -> None:
+def _look(endpoint: Endpoint, first_bytes: int, most_bytes: int, timeout_ms: float, clock: Callable[[], float]) -> None:
     until_s = clock() + FIRST_LOOK_MS / 1e3
-    _, rtt_ms = _probed(endpoint, 0, clock)
+    _, rtt_ms = _probed(endpoint, 0, PROBE_TIMEOUT_MS, clock)
     known = endpoint.link.estimate()
     rtt_ms = rtt_ms if known is None else min(rtt_ms, known.rtt_ms)  # it may have opened the connection
     count = first_bytes
     while clock() < until_s:
-        carried, took_ms = _probed(endpoint, count, clock)
+        carried, took_ms = _probed(endpoint, count, timeout_ms, clock)
         if not carried or took_ms - rtt_ms >= TELLING_MS or count >= most_bytes:
             return
         count = min(count * TIMES, most_bytes)
 
 
-def _probed(endpoint: Endpoint, count: int, clock: Callable[[], float]) -> tuple[bool, float]:
+def _probed(endpoint: Endpoint, count: int, timeout_ms: float, clock: Callable[[], float]) -> tuple[bool, float]:
     """Sends `count` bytes each way; whether the endpoint answers such a probe, and how long it took."""
     began_s = clock()
-    carried = endpoint.probe(count, count, deadline=Deadline.after(PROBE_TIMEOUT_MS, clock))
+    carried = endpoint.probe(count, count, deadline=Deadline.after(timeout_ms, clock))
     return carried, (clock() - began_s) * 1e3
 
 
@@ -128,7 +129,7 @@ class Prober:
                 # As many bytes as take long enough over the link as it was; more where it has become better.
                 mbps = min(known.up_mbps or 0.0, known.down_mbps or 0.0)
                 count = int(min(max(mbps * 125 * TELLING_MS, LEAST_BYTES), self._most_bytes))
-                _look(endpoint, count, self._most_bytes, self._clock)
+                _look(endpoint, count, self._most_bytes, KNOWN_TIMEOUT_MS, self._clock)
         except (EndpointError, DeadlineExceeded) as error:
             log.info("%s: no answer to a probe: %s", endpoint.name, error)
         self._next_s[endpoint] = self._clock() + self._pause_s

@@ -115,13 +115,13 @@ class TestAProber:
         prober = Prober([endpoint], idle_s=2.0, most_bytes=32 << 10, clock=timeline)
         prober.turn(busy=True)
         for _ in range(12):
-            mbps = chance.choice([0.2, 0.5, 1.0, 3.0, 8.0, 20.0])
+            mbps = chance.choice([0.1, 0.2, 0.5, 1.0, 3.0, 8.0, 20.0])
             endpoint.simulated = SimulatedLink(bandwidth_mbps=mbps, delay_ms=delay_ms)
             for _ in range(5):
                 timeline.sleep(2.0)
                 prober.turn(busy=True)
             estimate = endpoint.link.estimate()
-            assert estimate is not None
+            assert estimate is not None and endpoint.breaker.state == "closed"
             # What a request of 30 KB takes there, with HTTP and JSON around it.
             taken_ms = 2 * delay_ms + 31_500 * 8e-3 / mbps
             assert estimate.transfer_ms(30_000) == pytest.approx(taken_ms, rel=CHANGED_SHARE)
