@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 CACHE   = .cache
+# Tests start the command hundreds of times: it is compiled once, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint typecheck test-slow benchmarks clean
 
