@@ -110,6 +110,8 @@ class Prober:
         """
         requests = sum(known.requests for e in self._endpoints if (known := e.link.estimate()) is not None)
         if busy or requests != self._requests:
+            if self._pause_s > 2 * self._idle_s:  # nobody asked for long: what is known of links is old now
+                self._next_s = dict.fromkeys(self._endpoints, 0.0)
             self._requests, self._pause_s = requests, self._idle_s
         probed = False
         for endpoint in self._endpoints:

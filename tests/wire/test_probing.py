@@ -78,6 +78,23 @@ class TestAProber:
         self.run(prober, timeline, 2 * LONGEST_IDLE_S)
         assert 2 <= endpoint.probes - before <= 2 * 3
 
+    def test_once_somebody_asks_again_nobody_waits_for_the_end_of_a_long_pause(self) -> None:
+        timeline = SimulatedTimeline()
+        endpoint = endpoint_of(timeline)
+        prober = Prober([endpoint], idle_s=2.0, clock=timeline)
+        self.run(prober, timeline, 3600)
+        before = endpoint.probes
+        timeline.sleep(2.0)
+        prober.turn(busy=True)
+        assert endpoint.probes > before
+        for _ in range(4):
+            before = endpoint.probes
+            prober.turn(busy=True)
+            assert endpoint.probes == before, "not more often than every two seconds"
+            timeline.sleep(2.0)
+            prober.turn(busy=True)
+            assert endpoint.probes > before
+
     def test_of_two_endpoints_the_one_that_is_not_asked_is_kept_known(self) -> None:
         timeline = SimulatedTimeline()
         asked, idle = endpoint_of(timeline), endpoint_of(timeline, SimulatedLink(bandwidth_mbps=10, delay_ms=10))
