@@ -26,6 +26,9 @@ FADE = 0.2
 """Weight of the latest request in what is remembered of a way."""
 FORGOTTEN = 0.02
 """By how much each request goes back what is remembered of all other ways."""
+SHARED = 0.7
+"""How much of what a request over a link took beyond its prediction is put down to what all such ways have in common,
+the link and the device of this minute: else the others would look better for not being gone."""
 UNMEASURED = 1.2
 """A way that was never prepared is taken to cost so many times what is predicted: preparing it slows requests for a
 while, and may show that it is no better."""
@@ -100,6 +103,7 @@ class LinkGuide:
         self._follower: Follower[str] = Follower(first)
         self._lock = threading.Lock()
         self._off: dict[str, float] = {}
+        self._off_remote = 1.0
         self._seen: Sequence[RemotePlace] = ()
         self._due: Switch[str] | None = None
         self._watching: Watching | None = None
@@ -114,7 +118,7 @@ class LinkGuide:
         self._seen = self._places()
         for place in self._seen:
             for key, way in self._ways.copy().items():
-                latency_ms = _slowed_ms(way, place, slower) * off.get(key, 1.0)
+                latency_ms = _slowed_ms(way, place, slower) * self._off_remote * off.get(key, 1.0)
                 cost = self._pricing.remote(way, place, latency_ms * (1.0 if way.measured else UNMEASURED))
                 if math.isfinite(cost) and cost < found.get(key, math.inf):
                     found[key] = cost
@@ -147,8 +151,16 @@ class LinkGuide:
             for other, off in self._off.items():
                 # What was seen of a way holds for a while: forgotten at once, the session would go to and fro.
                 usual = slower if other == LOCAL else 1.0
-                self._off[other] = off + (usual - off) * FORGOTTEN
-            self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE
+                if other != key:
+                    self._off[other] = off + (usual - off) * FORGOTTEN
+            if key == LOCAL:
+                self._off_remote += (1.0 - self._off_remote) * FORGOTTEN
+                self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE
+                return
+            own = self._off.get(key, 1.0)
+            beyond = ratio / (self._off_remote * own)
+            self._off_remote *= beyond ** (FADE * SHARED)
+            self._off[key] = own * beyond ** (FADE * (1 - SHARED))
 
     def watch(self, runner: AdaptiveRunner, refresh: Callable[[bool], None]) -> None:
         """Has the links looked after, and the choice with them, while no request does; until `close`.

@@ -129,6 +129,17 @@ def test_a_request_that_shows_the_link_to_be_slow_is_no_fault_of_its_way() -> No
     assert world.guide.costs()[key_of(EARLY)] == pytest.approx(before)
 
 
+def test_what_one_way_over_a_link_meets_most_others_would_meet_too() -> None:
+    other = dataclasses.replace(EARLY, cut="other", head_ms=EARLY.head_ms + 1.0)
+    world = World(key_of(EARLY), local_ms=1000.0, ways=[EARLY, other])
+    for _ in range(30):
+        world.guide.took(key_of(EARLY), 1.3 * (2.0 + 5.0 + 50_000 * 8e-5 + 4.0))
+        assert world.goes(1) is None
+    for _ in range(60):  # but not all of it
+        world.guide.took(key_of(EARLY), 3.0 * (2.0 + 5.0 + 50_000 * 8e-5 + 4.0))
+    assert world.goes() == key_of(other)
+
+
 def test_a_device_that_became_slow_sends_more_away() -> None:
     world = World(LOCAL, local_ms=12.0)
     world.places = [place(100.0, rtt_ms=12.0)]
