@@ -5,17 +5,18 @@ BIN     = $(VENV)/bin
 CACHE   = .cache
 # Tests start the command hundreds of times: it is compiled once, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
+# What is installed is compiled when it is first imported: most of it never is.
 
 .PHONY: demo test lint typecheck test-slow benchmarks clean
 
 $(VENV)/demo.stamp: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "edge-sdk needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[graph,tflite,vision-headless]' 'scikit-learn>=1.5'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[graph,tflite,vision-headless]' 'scikit-learn>=1.5'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 # Trains a small network on handwritten digits, then reads digits it has never seen through the installed command.
