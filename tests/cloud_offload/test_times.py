@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -180,14 +181,15 @@ class TestTheClientBehindARealLink:
         assert predicted_ms == pytest.approx(np.median(took_ms), rel=0.1)
 
     def test_a_first_look_tells_it_before_the_first_request(self, shared: Endpoint) -> None:
-        with (
-            ShapedLink(urlsplit(shared.url).port or 0, Shape(up_mbps=2, down_mbps=4, rtt_ms=20)) as link,
-            closing(HttpEndpoint(link.url)) as client,
-        ):
-            first_look(client)
-            estimate = client.link.estimate()
-        assert estimate is not None
-        assert estimate.up_mbps == pytest.approx(2, rel=0.35)  # of a few probes, on a machine that may be busy
-        assert estimate.down_mbps == pytest.approx(4, rel=0.35)
-        assert 18 < estimate.rtt_ms < 40
-        assert estimate.requests == 0
+        found = []
+        with ShapedLink(urlsplit(shared.url).port or 0, Shape(up_mbps=2, down_mbps=4, rtt_ms=20)) as link:
+            for _ in range(3):  # one of them may meet a busy machine
+                with closing(HttpEndpoint(link.url)) as client:
+                    first_look(client)
+                    estimate = client.link.estimate()
+                assert estimate is not None and estimate.requests == 0
+                found.append((estimate.up_mbps or 0.0, estimate.down_mbps or 0.0, estimate.rtt_ms))
+        up_mbps, down_mbps, rtt_ms = map(statistics.median, zip(*found, strict=True))
+        assert up_mbps == pytest.approx(2, rel=0.15)
+        assert down_mbps == pytest.approx(4, rel=0.15)
+        assert 18 < rtt_ms < 40
