@@ -13,6 +13,9 @@ from edge_sdk.wire.timeline import REAL_TIMELINE, Timeline
 
 __all__ = ["Compute", "LocalTail", "computing"]
 
+KEPT, ENOUGH = 32, 20
+"""Latest calls that are remembered, and how many tell what nineteen of twenty take."""
+
 Compute = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Named arrays in, named arrays out; any number of threads may call at once."""
 
@@ -23,9 +26,6 @@ def computing(part: Runner | Compute) -> Compute:
         return part
     run, names = part.run, frozenset(spec.name for spec in part.inputs)
     return lambda feeds: run({name: array for name, array in feeds.items() if name in names})
-
-
-KEPT, ENOUGH = 32, 20
 
 
 class LocalTail:

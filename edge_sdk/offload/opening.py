@@ -8,10 +8,10 @@ from typing import Any
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.registry import engines_for
-from edge_sdk.formats import ModelFile, open_model
+from edge_sdk.formats import ModelFile, ModelInfo, open_model
 from edge_sdk.graph.codec import coding_mark
 from edge_sdk.graph.splitting import Split
-from edge_sdk.offload.local import LocalTail
+from edge_sdk.offload.local import Compute, LocalTail
 from edge_sdk.offload.split import SplitRunner
 from edge_sdk.offload.split_spec import SplitSpec
 from edge_sdk.wire.endpoint import Endpoint, TailIdentity
@@ -26,6 +26,7 @@ def open_split(
     tail: str,
     *,
     tail_content: Callable[[], bytes] | None = None,
+    tail_info: ModelInfo | None = None,
     source: str | None = None,
     engine: Engine | None = None,
     options: LoadOptions | None = None,
@@ -45,6 +46,7 @@ def open_split(
         endpoints: where the tail may run; they stay open.
         tail: its name there.
         tail_content: reads the tail when it is needed, so that it takes no memory before; None to hold that of `split`.
+        tail_info: what its file holds, where the caller has read it.
         source: what the tail says it was made from: digest of the bundle; None for the fingerprint of `model`.
         engine: that runs head and local tail; the first installed one for the format where None.
         options: how head and local tail are loaded.
@@ -66,7 +68,8 @@ def open_split(
         with open_model(content, name=f"{model.name} ({part})") as file:
             return runs_it.load(file, options)
 
-    info, tail_info = model.describe(), open_model(split.tail, name=f"{model.name} (tail)").describe()
+    info = model.describe()
+    tail_info = tail_info or open_model(split.tail, name=f"{model.name} (tail)").describe()
     identity = TailIdentity(source or model.fingerprint, split.cut.id, coding_mark(split.codec, split.scales))
     spec = SplitSpec(
         name=model.name,
@@ -80,18 +83,18 @@ def open_split(
         content_coding=content_coding,
     )
     content = tail_content or functools.partial(bytes, split.tail)
-    there_already = whole is not None and not split.head and _takes_and_gives(whole, spec)
-    tail_run = whole.run if whole is not None and there_already else None
-    local = LocalTail(lambda: tail_run or load(content(), "tail"), expected_ms=expected_tail_ms)
+    there_already = None if whole is None or split.head else _as_tail(whole, spec)
+    local = LocalTail(lambda: there_already or load(content(), "tail"), expected_ms=expected_tail_ms)
     head = load(split.head, "head") if split.head else _as_they_are
     return SplitRunner(spec, head, local, endpoints, deadline_ms=deadline_ms, first_patience_ms=first_patience_ms)
 
 
-def _takes_and_gives(whole: Runner, spec: SplitSpec) -> bool:
-    """Whether a runner of the whole does what the tail of a cut at its inputs does, by the same names."""
+def _as_tail(whole: Runner, spec: SplitSpec) -> Compute | None:
+    """A runner of the whole as the tail of a cut at its inputs; None where the two go by other names."""
     taken = {one.name for one in whole.inputs} - whole.optional_inputs
     given = {one.name for one in whole.outputs}
-    return taken <= set(spec.travels) and {one.name for one in spec.gives} == given
+    same = taken <= set(spec.travels) and {one.name for one in spec.gives} == given
+    return whole.run if same else None
 
 
 def _as_they_are(feeds: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -212,8 +212,7 @@ class SplitRunner(Runner):
         Raises:
             EngineError: the head failed.
         """
-        computed = self._timed_head(feeds)
-        return {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+        return self._cut(feeds, self._timed_head(feeds))
 
     def packed_bytes(self, cut: Mapping[str, Array]) -> int:
         """Packs what travels, as for a request; how many bytes of tensors that makes."""
@@ -280,7 +279,7 @@ class SplitRunner(Runner):
         if answer is not None:
             self._count_early(deadline)
         else:
-            cut = {name: self._travelling(name, feeds, computed) for name in self.split.travels}
+            cut = self._cut(feeds, computed)
             outcome = self._tail(cut, deadline, transfers)
             self._count(outcome, deadline)
             answer = outcome.result
@@ -292,11 +291,17 @@ class SplitRunner(Runner):
             outputs[spec.name] = _handed_out(source[spec.name], (out or {}).get(spec.name))
         return outputs
 
-    def _travelling(self, name: str, feeds: Mapping[str, Any], computed: Mapping[str, Any]) -> Any:
-        source = computed if name in computed else feeds
-        if name not in source:
-            raise EngineError(f"{self.model}: the head does not give {name!r}, which the tail needs; check the split")
-        return source[name]
+    def _cut(self, feeds: Mapping[str, Any], computed: Mapping[str, Any]) -> dict[str, Any]:
+        """What travels, of what the head computed and what it was fed."""
+        cut = {}
+        for name in self.split.travels:
+            source = computed if name in computed else feeds
+            if name not in source:
+                raise EngineError(
+                    f"{self.model}: the head does not give {name!r}, which the tail needs; check the split"
+                )
+            cut[name] = source[name]
+        return cut
 
     def _tail(self, cut: Mapping[str, Array], deadline: Deadline, transfers: Transfers) -> Outcome[Mapping[str, Any]]:
         began_s = self._timeline()

@@ -148,11 +148,10 @@ class LinkGuide:
             return
         ratio = min(max(latency_ms / predicted_ms, 1 / FARTHEST_OFF), FARTHEST_OFF)
         with self._lock:
-            for other, off in self._off.items():
-                # What was seen of a way holds for a while: forgotten at once, the session would go to and fro.
+            # What was seen of a way holds for a while: forgotten at once, the session would go to and fro.
+            for other in self._off.keys() - {key}:
                 usual = slower if other == LOCAL else 1.0
-                if other != key:
-                    self._off[other] = off + (usual - off) * FORGOTTEN
+                self._off[other] += (usual - self._off[other]) * FORGOTTEN
             if key == LOCAL:
                 self._off_remote += (1.0 - self._off_remote) * FORGOTTEN
                 self._off[key] = self._off.get(key, 1.0) * (1 - FADE) + ratio * FADE

@@ -116,8 +116,9 @@ def open_way(
     parts, tail_content = kept_parts_and_tail(file, cut, codec=codec, samples=samples, graph=graph)
     whole_there = offload.model or PurePath(name).stem
     tail = whole_there if plain else str(TailName.of_cut(whole_there, cut, codec, file.fingerprint, parts.split.scales))
-    with open_model(parts.split.tail, name="tail") as made:
-        specs = {spec.name: spec for spec in made.describe().inputs}
+    with open_model(parts.split.tail, name=f"{file.name} (tail)") as made:
+        tail_info = made.describe()
+    specs = {spec.name: spec for spec in tail_info.inputs}
     sent = tuple(specs[tensor] for tensor in parts.split.sent)
     packing = Packing.of(coding, sent)
     split = open_split(
@@ -126,6 +127,7 @@ def open_way(
         offload.endpoints,
         tail,
         tail_content=tail_content,
+        tail_info=tail_info,
         engine=engine,
         options=options,
         deadline_ms=offload.deadline_ms,

@@ -47,7 +47,7 @@ class Places:
         whole: str,
         variant: str,
         local_ms: float,
-        asking_ms: Callable[[], float] = float,
+        asking_ms: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
         self._assumed_ms, self._speed = local_ms / offload.speed, offload.speed

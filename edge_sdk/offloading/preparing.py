@@ -147,15 +147,17 @@ class Preparing:
         requests, sizes = self.requests(split), list[int]()
         try:
             if computed_ms is None:
-                head_ms = typical_ms(
-                    lambda turn: sizes.append(split.packed_bytes(split.cut_of(requests[turn % len(requests)]))), PAUSE_S
-                )
-                computed_ms = split.head_times.percentile_ms(0.5) or 0.0
+                cuts: list[Mapping[str, Any]] = []
             else:
                 cuts = [split.cut_of(one) for one in (requests[:CUTS] if way.kind == "split" else requests)]
-                head_ms = computed_ms + typical_ms(
-                    lambda turn: sizes.append(split.packed_bytes(cuts[turn % len(cuts)])), PAUSE_S
-                )
+
+            def packed(turn: int) -> None:
+                cut = cuts[turn % len(cuts)] if cuts else split.cut_of(requests[turn % len(requests)])
+                sizes.append(split.packed_bytes(cut))
+
+            head_ms = (computed_ms or 0.0) + typical_ms(packed, PAUSE_S)
+            if computed_ms is None:
+                computed_ms = split.head_times.percentile_ms(0.5) or 0.0
         except BaseException:
             split.close()
             raise
