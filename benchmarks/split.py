@@ -7,13 +7,15 @@ Device and endpoint are two processes on a processor each; the device is slowed 
 bandwidths × 3 round trips × 3 device speeds × 4 models (`benchmarks/split_models.py`), all of it once more with
 `keep_input_local`.
 
-A cell: the product loads the bundle (`edge-sdk build --cuts`) at that speed over that link and chooses, as a user's
-program has it. All ways that could be better are then measured, each pinned: every cut of the bundle, and the inputs,
-with every codec and coding that costs at most a point of agreement there. A way is not measured in a cell where it
-cannot be the best: its bytes alone, with the round trip, take longer there than the best measured way; or these with
-what it took beside them in another cell at this device speed, less a twentieth, do (four fifths of that where only its
-uncoded form was measured at full speed, with the device as much slower as local requests are). The chosen and the best
-way are measured afresh, in turns, before a regret is told; it is 0 where they are the same way.
+The device is calibrated at each speed (`edge-sdk device --calibrate`), once. A cell: the product loads the bundle
+(`edge-sdk build --cuts`) at that speed over that link and chooses, as a user's program has it. All ways that could be
+better are then measured, each pinned: every cut of the bundle, and the inputs, with every codec and coding that costs
+at most a point of agreement there. A way is not measured in a cell where it cannot be the best: its bytes alone, with
+the round trip, take longer there than the best measured way; or these with what it took beside them in another cell at
+this device speed, less a twentieth, do (four fifths of that where only its uncoded form was measured at full speed,
+with the device as much slower as local requests are). The chosen and the best way are measured afresh, in turns, before
+a regret is told; it is 0 where they are the same way. Figures are the mean without the slowest, as the product times
+requests. Predictions are those of the plan as it was made at load.
 
 `--seconds` ends after so long, `--resume FILE` keeps what was measured and goes on from there: the full grid in pieces.
 """

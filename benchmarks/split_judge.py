@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.shaped_link import Shape
 from benchmarks.split_models import Model
-from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way
+from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way, typical_ms
 
 MOST_WAYS, MOST_AGAIN = 60, 6
 """Ways measured in a cell at most, and of these such as were measured at this device speed in another cell; what else
@@ -21,6 +21,9 @@ LEAST_TAIL = 0.01
 BASELINE_JPEG = "jpeg@90"
 MOST_DROP = 0.01
 MOST_SETTLING = 4
+MOST_RACED = 0.25
+"""Where the local tail began beside more of the requests, what they took is no figure of this way alone: nothing
+predicts that, and it is not told beside a prediction."""
 VARIES = 0.7
 """Of the mean bytes that a coding leaves, what a request may leave at least."""
 
@@ -51,7 +54,7 @@ class Known:
     Attributes:
         least_bytes: that travel at least, from the shapes of its tensors, or as counted.
         differs: how far its answers are from the model's own; None before it was tried.
-        base_ms: by device speed, what it took beside bytes and round trip: the least median.
+        base_ms: by device speed, what it took beside bytes and round trip: the least figure.
         cpu_ms: of the device, at full speed.
         refused: why the product does not run it.
         keeps: whether its codec keeps the answers; others are only there to be told beside.
@@ -127,6 +130,7 @@ class Judge:
     def __init__(self, on: Stage, model: Model, known: dict[Way, Known]) -> None:
         self.stage, self.path, self.known = on, model.path, known
         self._open: set[str] = set()
+        self._raced: set[Way] = set()
         for way, least_bytes, keeps in ways_of(model):
             known.setdefault(way, Known(least_bytes, keeps=keeps))
         with on.unhindered():
@@ -157,6 +161,7 @@ class Judge:
         self.stage.shape(cell.shape)
         self.stage.device.speed = cell.speed
         chosen = {keep: self._choose(cell, keep) for keep in (False, True)}
+        self._raced.clear()
         found = self._measure_all(cell)
         rows = [self._row(cell, keep, chosen[keep], found) for keep in (False, True)]
         self._close_all_but_local()
@@ -164,7 +169,7 @@ class Judge:
 
     def local_ms(self) -> float:
         """What a request takes here, at the speed of now."""
-        return statistics.median(self._ask(str(LOCAL), 8).times_ms)
+        return self._ask(str(LOCAL), 8).typical_ms
 
     def load(self, name: str, options: dict[str, Any], speed: float | None = None) -> dict[str, Any]:
         """Loads the model once more; what its plan tells.
@@ -273,7 +278,7 @@ class Judge:
         return True
 
     def _measure(self, way: Way, cell: Cell, count: int, seconds: float) -> float | None:
-        """Median milliseconds; remembers what bounds it elsewhere. None where the endpoint is late and the device
+        """Typical milliseconds; remembers what bounds it elsewhere. None where the endpoint is late and the device
         answers: then it is no other way than local."""
         key, known = str(way), self.known[way]
         self._ask(key, 5 if way.kind != "local" else 2, 1.5)
@@ -281,17 +286,19 @@ class Judge:
         asked = self._ask(key, count, seconds)
         size_bytes = sum(self._passed()[name] - before[name] for name in before) / len(asked.times_ms)
         if way.kind == "local":
-            local_ms = statistics.median(asked.times_ms)
+            local_ms = asked.typical_ms
             known.base_ms[str(cell.speed)] = min(known.base_ms.get(str(cell.speed), local_ms), local_ms)
             return local_ms
         if asked.remote_share < 0.75:
             return None
-        base_ms = max(statistics.median(asked.times_ms) - cell.transfer_ms(size_bytes), 0.0)
+        base_ms = max(asked.typical_ms - cell.transfer_ms(size_bytes), 0.0)
+        if asked.raced_share > MOST_RACED:
+            self._raced.add(way)
         known.least_bytes = size_bytes
         known.base_ms[str(cell.speed)] = min(known.base_ms.get(str(cell.speed), base_ms), base_ms)
         if cell.speed == 1.0:
             known.cpu_ms = asked.cpu_ms
-        return statistics.median(asked.times_ms)
+        return asked.typical_ms
 
     def _row(self, cell: Cell, keep: bool, chosen: dict[str, Any], found: dict[Way, float]) -> Row:
         barred = {way_of(one["way"]) for one in chosen["candidates"] if not one["feasible"]} if keep else set()
@@ -299,15 +306,15 @@ class Judge:
         first, baselines = way_of(chosen["way"]), self._baselines()
         likely = sorted(able, key=lambda one: able[one])[:BEST_AGAIN]
         told = [one for one in (*baselines.values(), first) if one in found]
-        medians = self._in_turns([chosen["key"], *map(str, dict.fromkeys([LOCAL, *likely, *told]))])
-        fresh = {one: medians[str(one)] for one in (LOCAL, *likely)}
+        fresh_ms = self._in_turns([chosen["key"], *map(str, dict.fromkeys([LOCAL, *likely, *told]))])
+        fresh = {one: fresh_ms[str(one)] for one in (LOCAL, *likely)}
         best = min(fresh, key=lambda one: fresh[one])
-        chosen_ms, best_ms = medians[chosen["key"]], fresh[best]
+        chosen_ms, best_ms = fresh_ms[chosen["key"]], fresh[best]
         way = way_of(self.stage.device.report(self.key(chosen["key"]))["way"])  # it may have learnt better meanwhile
         predicted = predictions(chosen)
         unsettled = self._unsettled(cell, found, set(found))
         raw, jpeg = (
-            None if one is None else medians.get(str(one), self._bound_ms(one, cell))
+            None if one is None else fresh_ms.get(str(one), self._bound_ms(one, cell))
             for one in (baselines.get("raw"), baselines.get("jpeg"))
         )
         return Row(
@@ -320,16 +327,19 @@ class Judge:
             regret=0.0 if way == best else max(0.0, chosen_ms / best_ms - 1),
             predicted_ms=predicted.get(way),
             load_ms=chosen["load_ms"],
-            local_ms=medians[str(LOCAL)],
+            local_ms=fresh_ms[str(LOCAL)],
             raw_ms=raw,
             jpeg_ms=jpeg,
             estimated=tuple(name for name, one in baselines.items() if one not in found),
-            measured={str(one): (ms, predicted.get(one)) for one, ms in {**able, **fresh, way: chosen_ms}.items()},
+            measured={
+                str(one): (ms, None if one in self._raced - {way} else predicted.get(one))
+                for one, ms in {**able, **fresh, way: chosen_ms}.items()
+            },
             ruled_out=len(self.known) - len(found) - len(unsettled),
             left=len(unsettled),
             first=str(first),
             again=tuple(ms / found[one] for one, ms in fresh.items() if found.get(one)),
-            overhead=chosen_ms / medians[str(way)] - 1 if str(way) in medians else None,
+            overhead=chosen_ms / fresh_ms[str(way)] - 1 if str(way) in fresh_ms else None,
         )
 
     def _baselines(self) -> dict[str, Way]:
@@ -338,7 +348,7 @@ class Judge:
         return {name: way for name, codings in wanted.items() for way in ways if (way.codec, way.coding) == codings}
 
     def _in_turns(self, keys: Sequence[str]) -> dict[str, float]:
-        """Medians of sessions that take turns in blocks, each at least 4 requests and until 1.5 s or 24 requests."""
+        """What sessions take that take turns in blocks, each at least 4 requests and until 1.5 s or 24 requests."""
         times: dict[str, list[float]] = {key: [] for key in keys}
         turn = 0
         while waiting := [
@@ -350,7 +360,7 @@ class Judge:
                 # The first one of a turn finds cold caches; where it takes long that is nothing beside it.
                 times[key] += found[1:] if len(found) > 1 and found[0] < 300 else found
             turn += 1
-        return {key: statistics.median(each) for key, each in times.items()}
+        return {key: typical_ms(each) for key, each in times.items()}
 
     # --- sessions ---
 

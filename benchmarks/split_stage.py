@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -65,11 +66,24 @@ class Asked:
         times_ms: of each.
         cpu_ms: of the device, on average.
         remote_share: answered by the endpoint; 0 where there is none.
+        raced_share: for which the local tail began beside the endpoint.
     """
 
     times_ms: tuple[float, ...]
     cpu_ms: float
     remote_share: float
+    raced_share: float = 0.0
+
+    @property
+    def typical_ms(self) -> float:
+        """See `typical_ms`."""
+        return typical_ms(self.times_ms)
+
+
+def typical_ms(times_ms: Sequence[float]) -> float:
+    """The mean without the slowest, as the product times requests: a machine that is fast and slow by turns has no
+    median that holds for longer than a turn."""
+    return statistics.fmean(sorted(times_ms)[: max(len(times_ms) - 1, 1)])
 
 
 class Refused(RuntimeError):
@@ -96,6 +110,11 @@ class Device:
     def speed(self, share: float) -> None:
         self._slowed.set(share)
 
+    def calibrate(self, cache: Path) -> None:
+        """Measures how fast the engines run here at this speed, as `edge-sdk device --calibrate`, where that was not
+        done before."""
+        self._told(do="calibrate", key="", cache=str(cache))
+
     def open(self, key: str, model: Path, options: Mapping[str, Any], cache: Path) -> dict[str, Any]:
         """Loads a model; what its plan tells.
 
@@ -113,7 +132,7 @@ class Device:
     def ask(self, key: str, count: int, seconds: float = 60.0, start: int = 0) -> Asked:
         """Asks up to `count` of the model's requests in turn, within `seconds`."""
         found = self._told(do="ask", key=key, count=count, seconds=seconds, start=start)
-        return Asked(tuple(found["times_ms"]), found["cpu_ms"], found["remote_share"])
+        return Asked(tuple(found.pop("times_ms")), **found)
 
     def differs(self, key: str) -> float:
         """How far answers are from those of the first session of this model; 0 for the same."""
@@ -165,10 +184,11 @@ class Stage:
     port: int
 
     def renew(self, speed: float) -> None:
-        """Another device: a process that knows nothing, of this speed."""
+        """Another device: a process that knows nothing, of this speed, calibrated."""
         self.device.close()
         self.device = Device(self.cpu)
         self.device.speed = speed
+        self.device.calibrate(self.cache(speed))
 
     def cache(self, speed: float | None) -> Path:
         """Where a device of this speed keeps what it found out, and None for sessions that find out nothing."""
@@ -297,10 +317,10 @@ class _Model:
         found["events"] = list(self.session.report().events)
         return found
 
-    def remote(self) -> tuple[int, int]:
-        """Requests answered by an endpoint, and all, so far."""
+    def remote(self) -> tuple[int, int, int]:
+        """Requests answered by an endpoint, those that the local tail was begun for beside it, and all, so far."""
         figures = self.session.split_figures()
-        return (0, 0) if figures is None else (figures.remote, figures.requests)
+        return (0, 0, 0) if figures is None else (figures.remote, figures.hedged, figures.requests)
 
     def ask(self, count: int, seconds: float, start: int) -> dict[str, Any]:
         """Milliseconds of each request. Returns when nothing goes on beside any more, such as a local tail that an
@@ -314,13 +334,14 @@ class _Model:
             self.session.run(feeds)
             times.append((time.perf_counter() - began) * 1e3)
         after = self.remote()
-        asked = after[1] - before[1]
+        asked = max(after[2] - before[2], 1)
         cpu_ms = (time.process_time() - cpu_s) * 1e3 / len(times)
         idle()
         return {
             "times_ms": times,
             "cpu_ms": cpu_ms,
-            "remote_share": (after[0] - before[0]) / asked if asked else 0.0,
+            "remote_share": (after[0] - before[0]) / asked,
+            "raced_share": (after[1] - before[1]) / asked,
         }
 
     def paced(self, every_ms: float, count: int, start: int) -> list[list[Any]]:
@@ -377,6 +398,17 @@ def idle() -> None:
             return
 
 
+def calibrated() -> None:
+    """Measures this device and keeps that, where nothing is kept."""
+    from edge_sdk.planner import this_device
+    from edge_sdk.planner.calibration import calibrate
+    from edge_sdk.planner.rates_kept import keep_rates, kept_rates
+
+    here = this_device()
+    if kept_rates(here.fingerprint) is None:
+        keep_rates(here.fingerprint, calibrate(here))
+
+
 def settled() -> bool:
     """Waits for all threads of the product that prepare a way; whether there was one."""
     waiting = [thread for thread in threading.enumerate() if thread.name == "edge-sdk-prepare"]
@@ -401,7 +433,10 @@ def device(cpu: int) -> None:
         command = json.loads(line)
         key, answer = command["key"], {}
         try:
-            if command["do"] == "open":
+            if command["do"] == "calibrate":
+                os.environ["EDGE_SDK_CACHE"] = command["cache"]
+                calibrated()
+            elif command["do"] == "open":
                 os.environ["EDGE_SDK_CACHE"] = command["cache"]
                 opened = sessions[key] = _Model(Path(command["model"]), command["options"])
                 if command["model"] not in right:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from edge_sdk.graph.codec_ranges import RangeWatch
 from edge_sdk.graph.cuts import cut_at
 from edge_sdk.graph.flow import Cut, input_cut
 from edge_sdk.graph.splitting import Split, split_model
+from edge_sdk.measuring.comparing import median_ms
 from edge_sdk.tensors import Array, dequantize, quantize
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Parts", "Ranges", "SplitVariant"]
 
 _OPTIONS = LoadOptions(cache=False, spin=False)
+_TIMED_S = 0.3
 _Compute = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -104,6 +107,15 @@ class SplitVariant:
     def read(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Array]:
         """Outputs of the variant's parts as real numbers by the signature's names."""
         return self._read(feeds, lambda stored: outputs)
+
+    def one_core_s(self, stored: Mapping[str, Any]) -> float:
+        """What the whole takes on one core, in seconds: packing never has more, so that this is what it is told in.
+
+        Args:
+            stored: feeds as the variant itself takes them.
+        """
+        with closing(self._engine.load(self.model, replace(_OPTIONS, threads=1))) as runner:
+            return median_ms(lambda: runner.run(stored), _TIMED_S)[0] / 1e3
 
     def _read(self, feeds: Mapping[str, Any], compute: _Compute) -> dict[str, Array]:
         self._stand_in.compute = compute

@@ -168,8 +168,8 @@ class CutCodec(_Part, frozen=True, kw_only=True):
         codec: in the graph: "none", "fp16", "int8", …
         coding: of the bytes: "none", "deflate", "zstd"; of inputs that travel whole "jpeg@75", "webp@75", "flac".
         wire_bytes: what travels for one request, mean over the samples.
-        encode_share, decode_share: time that coding and decoding takes, in requests to the whole variant on the same
-            machine; None where not timed.
+        encode_share, decode_share: time that coding and decoding takes, in requests to the whole variant on one core of
+            the same machine; None where not timed.
         metric: what `accuracy` and `drop` are of: that of the variant's own figures, or "agreement" with the variant.
         accuracy: with head, codec, coding and tail; None where not judged.
         drop: how much less than the variant without codec and coding.

@@ -166,7 +166,8 @@ class Automatic:
             self._places.set_aside(why)
             runner.close()
             return
-        self._runners[key], self._table.ways[key] = runner, measured
+        self._runners[key] = runner
+        self._table.measured(measured, made.computed_ms)
 
     def _try_best(self, keys: set[str]) -> None:
         """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""
@@ -182,11 +183,12 @@ class Automatic:
                 return
             open_keys.discard(best)
             try:
-                self._runners[best], self._table.ways[best] = self._load(self._table.ways[best])
+                self._runners[best], measured = self._load(self._table.ways[best])
             except EdgeError as error:
                 _log.info("%s: %s: %s", self._name, best, error)
                 continue
             made = self._made[best]
+            self._table.measured(measured, made.computed_ms)
             if not self._asked and asked(made, self._preparing.requests(made.split), self._places.now()):
                 self._asked.append(best)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +19,7 @@ from edge_sdk.planner.remote_ways import LocalRun, remote_ways
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import Offload
     from edge_sdk.planner import Variant, Wish
+    from edge_sdk.planner.remote import RemoteWay
 
 __all__ = ["WaysTable"]
 
@@ -36,7 +38,7 @@ class WaysTable:
 
     Attributes:
         pricing: what counts.
-        ways: those that may be chosen, by key; whoever measures one puts it here.
+        ways: those that may be chosen, by key; see `measured`.
         local_ms: as given.
     """
 
@@ -69,6 +71,21 @@ class WaysTable:
         )
         self._all = remote_ways(variant, LocalRun(plan.engine, plan.placement, local_ms), rates)
         self.ways = {key_of(way): way for way in self._all if not barred_remote(way, self._bounds)}
+
+    def measured(self, way: RemoteWay, computed_ms: float) -> None:
+        """Puts a way in its place as it was measured; those that only pack otherwise have the same head.
+
+        Args:
+            way: with head and bytes as measured.
+            computed_ms: what its head takes without packing.
+        """
+        alike = {one.coding: one for one in self._all if one.tail_key == way.tail_key}
+        if "none" in alike:
+            for one in alike.values():
+                if (now := self.ways.get(key_of(one))) is not None and not now.measured:
+                    packing_ms = one.head_ms - alike["none"].head_ms
+                    self.ways[key_of(one)] = replace(now, head_ms=computed_ms + packing_ms)
+        self.ways[key_of(way)] = way
 
     def local_cost(self) -> float:
         """Of staying here; infinite where only other kinds were asked for."""

@@ -28,6 +28,8 @@ LEAST_TAIL = 0.01
 """A tail with less of the work is none."""
 UNTOLD_CODECS = ("none", "fp16")
 """Those that are listed where no bundle tells of any."""
+FURTHER_CORE = 0.75
+"""What each further thread adds to one where nothing is known of the device's cores: packing has but one."""
 UNTOLD = "nobody measured what {} costs in accuracy: edge-sdk build --cuts does"
 AGREEMENT = "agreement"
 _REVERSIBLE = frozenset({"quantize", "dequantize", "reshape", "transpose", "pad", "elementwise"})
@@ -71,7 +73,8 @@ def remote_ways(variant: Variant, local: LocalRun, rates: Rates | None, max_drop
     try:
         cuts = [input_cut(graph), *_cuts(graph, variant.cuts)]
         heads = head_ops(graph, cuts)
-        shares = _shares(graph, cuts, heads, local, rates)
+        costs = CostModel(graph, local.engine, rates) if rates is not None and rates.covers(local.engine) else None
+        shares = _shares(cuts, heads, local, costs)
     except EdgeError as error:
         _log.info("%s: no split: %s", variant.name, error)
         return []
@@ -79,6 +82,7 @@ def remote_ways(variant: Variant, local: LocalRun, rates: Rates | None, max_drop
     inputs = frozenset(graph.inputs)
     ways: list[RemoteWay] = []
     kinds = {op.name: op.kind for op in graph.ops}
+    one_core_ms = local.latency_ms * _one_core(local, costs)
     for cut, head, share in zip(cuts, heads, shares, strict=True):
         if 1.0 - share < LEAST_TAIL and cut.head_ops:
             continue  # all of it would run here, and only its answer travel
@@ -95,7 +99,7 @@ def remote_ways(variant: Variant, local: LocalRun, rates: Rates | None, max_drop
                 coding=travelling.coding,
                 up_bytes=round(travelling.up_bytes),
                 down_bytes=sum(graph.tensors[name].bytes or 0 for name in cut.tail_outputs),
-                head_ms=local.latency_ms * (share + travelling.encode_share),
+                head_ms=local.latency_ms * share + one_core_ms * travelling.encode_share,
                 tail_share=1.0 - share,
                 decode_share=travelling.decode_share,
                 accuracy=variant.accuracy if travelling.accuracy is None else travelling.accuracy,
@@ -118,16 +122,25 @@ def _cuts(graph: Graph, kept: Sequence[KeptCut]) -> list[Cut]:
 
 
 def _shares(
-    graph: Graph, cuts: Sequence[Cut], heads: Sequence[frozenset[str]], local: LocalRun, rates: Rates | None
+    cuts: Sequence[Cut], heads: Sequence[frozenset[str]], local: LocalRun, costs: CostModel | None
 ) -> list[float]:
-    if rates is not None and rates.covers(local.engine):
-        return CostModel(graph, local.engine, rates).head_shares(heads, local.placement)
+    if costs is not None:
+        return costs.head_shares(heads, local.placement)
     return [cut.head_macs / max(cut.head_macs + cut.tail_macs, 1) for cut in cuts]
+
+
+def _one_core(local: LocalRun, costs: CostModel | None) -> float:
+    """How many times as long a request to the whole takes on one core as where it runs."""
+    placement = local.placement
+    if costs is not None:
+        alone = Placement(cpus=placement.cpus, threads=1, label=placement.label)
+        return costs.predict(alone).latency_ms / max(costs.predict(placement).latency_ms, 1e-9)
+    return 1 + FURTHER_CORE * ((placement.threads or 1) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Travelling:
-    """One way for a cut's tensors to travel; times as shares of a request to the whole on the same machine."""
+    """One way for a cut's tensors to travel; times as shares of a request to the whole on one core of the machine."""
 
     codec: str
     coding: str

@@ -80,6 +80,7 @@ class Scripted:
         self.base_ms, self.size_bytes, self.chosen = base_ms, size_bytes, chosen
         self.speed, self.shape, self.passed = 1.0, Shape(), {"up_bytes": 0, "down_bytes": 0}
         self.asked: set[str] = set()
+        self.raced: set[Way] = set()
 
     def way(self, key: str) -> Way:
         name = key.partition("|")[2]
@@ -105,7 +106,7 @@ class Scripted:
         if way != LOCAL:
             ms += Cell("m", 1.0, self.shape.rtt_ms, self.shape.up_mbps).transfer_ms(self.size_bytes[way])
             self.passed = {**self.passed, "up_bytes": self.passed["up_bytes"] + count * self.size_bytes[way]}
-        return Asked((ms,) * count, self.base_ms[way], float(way != LOCAL))
+        return Asked((ms,) * count, self.base_ms[way], float(way != LOCAL), float(way in self.raced))
 
     def differs(self, key: str) -> float:
         return 0.0
@@ -121,10 +122,13 @@ RAW = Way("offload", ("image",))
 LATE = Way("split", ("late",), "int8")
 
 
-def judged(chosen: Way, mbps: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Row], set[str]]:
+def judged(
+    chosen: Way, mbps: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raced: frozenset[Way] = frozenset()
+) -> tuple[list[Row], set[str]]:
     base_ms = {LOCAL: 100.0, RAW: 5.0, HEAD: 20.0, LATE: 80.0}
     size_bytes = {RAW: 150_000, HEAD: 10_000, LATE: 1_000}
     scripted: Any = Scripted(base_ms, size_bytes, chosen)
+    scripted.raced |= raced
     ways = [(way, float(size_bytes.get(way, 0)), True) for way in base_ms]
     monkeypatch.setattr(split_judge, "ways_of", lambda model: ways)
     model = Model(tmp_path / "m" / "model.edge", (), (), pictures=True)
@@ -154,6 +158,20 @@ def test_no_regret_where_the_best_was_chosen(tmp_path: Path, monkeypatch: pytest
 def test_what_sends_the_input_is_not_best_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (free, _), _ = judged(RAW, 100.0, tmp_path, monkeypatch)
     assert (free.chosen, free.best) == (str(RAW), str(RAW))
+
+
+def test_nothing_predicts_what_a_race_with_the_local_tail_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (free, _), _ = judged(LOCAL, 10.0, tmp_path, monkeypatch, frozenset({HEAD}))
+    assert free.best == str(HEAD), "it is as good as any other all the same"
+    assert free.measured[str(HEAD)] == pytest.approx((48.0, None))
+    assert free.measured["local"] == pytest.approx((100.0, 110.0))
+
+
+def test_typical_is_the_mean_without_the_slowest() -> None:
+    assert Asked((10.0, 20.0, 30.0, 1000.0), 1.0, 1.0).typical_ms == 20.0
+    assert Asked((7.0,), 1.0, 1.0).typical_ms == 7.0
 
 
 def test_a_way_goes_through_json() -> None:
