@@ -127,11 +127,7 @@ def made(names: set[str], folder: Path) -> dict[str, Model]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """The figures by name."""
     kinds = Counter(row.chosen.partition(" ")[0] for row in rows)
-    errors: dict[str, list[float]] = {}
-    for row in rows:
-        for way, (ms, predicted_ms) in row.measured.items():
-            if predicted_ms is not None:
-                errors.setdefault(way.partition(" ")[0], []).append(abs(predicted_ms / ms - 1))
+    errors, against = errors_of(rows), errors_of(rows, against_local=True)
     every = [error for each in errors.values() for error in each]
     regrets = [row.regret for row in rows] or [0.0]
     return {
@@ -149,6 +145,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         },
         "prediction_median_error": statistics.median(every) if every else None,
         "prediction_median_error_by_kind": {kind: statistics.median(each) for kind, each in errors.items()},
+        "prediction_median_error_against_local": {kind: statistics.median(each) for kind, each in against.items()},
         "predictions": {kind: len(each) for kind, each in errors.items()},
         "measured_again_median_difference": statistics.median(again)
         if (again := [abs(ratio - 1) for row in rows for ratio in row.again])
@@ -165,6 +162,25 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "left_unmeasured": sum(row.left for row in rows),
         "rows": [asdict(row) for row in rows],
     }
+
+
+def errors_of(rows: Sequence[Row], *, against_local: bool = False) -> dict[str, list[float]]:
+    """How far off predictions are, as shares, by the kind of way.
+
+    Args:
+        rows: of the grid.
+        against_local: of what a way takes in local requests, predicted and measured: what the choice goes by. A machine
+            that was faster when the plan was made does not count.
+    """
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        local_ms, local_predicted_ms = row.measured.get("local", (None, None))
+        for way, (ms, predicted_ms) in row.measured.items():
+            if predicted_ms is None or (against_local and (way == "local" or not local_ms or not local_predicted_ms)):
+                continue
+            faster = local_predicted_ms / local_ms if against_local and local_ms and local_predicted_ms else 1.0
+            found.setdefault(way.partition(" ")[0], []).append(abs(predicted_ms / faster / ms - 1))
+    return found
 
 
 def line(row: Row) -> str:
@@ -198,6 +214,8 @@ def table(figures: dict[str, Any]) -> str:
     if error is not None:
         kinds = figures["prediction_median_error_by_kind"].items()
         lines.append(f"prediction off by {error:.1%} (median): " + ", ".join(f"{kind} {e:.1%}" for kind, e in kinds))
+        against = figures["prediction_median_error_against_local"].items()
+        lines.append("in local requests, off by: " + ", ".join(f"{kind} {e:.1%}" for kind, e in against))
     if figures["measured_again_median_difference"] is not None:
         again = figures["measured_again_median_difference"]
         lines.append(f"the same way measured again, in the same cell: {again:.1%} apart (median)")

@@ -53,7 +53,6 @@ class Known:
 
     Attributes:
         least_bytes: that travel at least, from the shapes of its tensors, or as counted.
-        differs: how far its answers are from the model's own; None before it was tried.
         base_ms: by device speed, what it took beside bytes and round trip: the least figure.
         cpu_ms: of the device, at full speed.
         refused: why the product does not run it.
@@ -61,7 +60,6 @@ class Known:
     """
 
     least_bytes: float
-    differs: float | None = None
     base_ms: dict[str, float] = field(default_factory=dict)
     cpu_ms: float = 0.0
     refused: str = ""
@@ -273,8 +271,6 @@ class Judge:
         except Refused as error:
             known.refused = str(error)
             return False
-        if known.differs is None:
-            known.differs = self.stage.device.differs(self.key(key))
         return True
 
     def _measure(self, way: Way, cell: Cell, count: int, seconds: float) -> float | None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from benchmarks.shaped_link import Shape, ShapedLink
 from benchmarks.slowed import Slowed
@@ -133,10 +132,6 @@ class Device:
         """Asks up to `count` of the model's requests in turn, within `seconds`."""
         found = self._told(do="ask", key=key, count=count, seconds=seconds, start=start)
         return Asked(tuple(found.pop("times_ms")), **found)
-
-    def differs(self, key: str) -> float:
-        """How far answers are from those of the first session of this model; 0 for the same."""
-        return float(self._told(do="differs", key=key)["differs"])
 
     def paced(self, key: str, every_ms: float, count: int, start: int = 0) -> list[list[Any]]:
         """Requests at their times; of each when it was due, its milliseconds, the plan's way, and whether remote."""
@@ -359,10 +354,6 @@ class _Model:
             found.append([due_s, ms, way, self.remote()[0] > before])
         return found
 
-    def answers(self) -> list[dict[str, Any]]:
-        """To the first requests."""
-        return [self.session.run(feeds) for feeds in self.requests[:4]]
-
 
 def told_way(kind: str, remote: Any) -> list[Any]:
     """A way as JSON."""
@@ -373,19 +364,6 @@ def told_way(kind: str, remote: Any) -> list[Any]:
 
 def _bytes_of(remote: Any) -> list[int]:
     return [] if remote is None else [remote.up_bytes, remote.down_bytes]
-
-
-def difference(found: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, Any]]) -> float:
-    """The mean difference over the spread of the right answers; of whole numbers up to 16, the share that differs."""
-    worst = 0.0
-    for one, other in zip(found, right, strict=True):
-        for name, array in other.items():
-            if array.dtype == np.uint8 and array.max() < 16:
-                worst = max(worst, float(np.mean(one[name] != array)))
-            else:
-                wide = array.astype(np.float64)
-                worst = max(worst, float(np.abs(one[name] - wide).mean() / max(wide.std(), 1e-9)))
-    return worst
 
 
 def idle() -> None:
@@ -421,7 +399,6 @@ def device(cpu: int) -> None:
     """Does what stdin says until it ends."""
     _prefer(os.getpid(), cpu)
     sessions: dict[str, _Model] = {}
-    right: dict[str, list[dict[str, Any]]] = {}
     import edge_sdk.errors
 
     # A stream of its own, buffered even where Python is told not to: a long answer must not end at what a pipe holds
@@ -438,17 +415,12 @@ def device(cpu: int) -> None:
                 calibrated()
             elif command["do"] == "open":
                 os.environ["EDGE_SDK_CACHE"] = command["cache"]
-                opened = sessions[key] = _Model(Path(command["model"]), command["options"])
-                if command["model"] not in right:
-                    right[command["model"]] = opened.answers()
-                answer = opened.told()
+                sessions[key] = _Model(Path(command["model"]), command["options"])
+                answer = sessions[key].told()
             elif command["do"] == "ask":
                 answer = sessions[key].ask(command["count"], command["seconds"], command["start"])
             elif command["do"] == "paced":
                 answer = {"rows": sessions[key].paced(command["every_ms"], command["count"], command["start"])}
-            elif command["do"] == "differs":
-                known = right[key.partition("|")[0]]
-                answer = {"differs": difference(sessions[key].answers(), known)}
             elif command["do"] == "settle":
                 answer = {"waited": settled()}
             elif command["do"] == "report":

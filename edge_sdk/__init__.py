@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from edge_sdk.device import Device, probe
     from edge_sdk.engines.base import CustomOps
     from edge_sdk.errors import EdgeError
+    from edge_sdk.loading import load
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
-    from edge_sdk.session import Session, load
+    from edge_sdk.session import Session
     from edge_sdk.tensors import TensorSpec
     from edge_sdk.wire.address import EndpointAddress
 
@@ -48,9 +49,10 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.device": ("Device", "probe"),
         "edge_sdk.engines.base": ("CustomOps",),
         "edge_sdk.errors": ("EdgeError",),
+        "edge_sdk.loading": ("load",),
         "edge_sdk.planner": ("Plan",),
         "edge_sdk.report": ("Report",),
-        "edge_sdk.session": ("Session", "load"),
+        "edge_sdk.session": ("Session",),
         "edge_sdk.tensors": ("TensorSpec",),
         "edge_sdk.wire.address": ("EndpointAddress",),
     },

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(arguments: argparse.Namespace, plan: FeedPlan, files: Sequence[InputFile]) -> Session:
-    from edge_sdk.session import load
+    from edge_sdk.loading import load
 
     sample = None
     if plan.needs_sample and arguments.plan_budget > 0 and arguments.threads is None:

@@ -39,7 +39,7 @@ class WaysTable:
     Attributes:
         pricing: what counts.
         ways: those that may be chosen, by key; see `measured`.
-        local_ms: as given.
+        local_ms: as given; whoever times it again puts it here.
     """
 
     def __init__(

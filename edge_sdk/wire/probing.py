@@ -23,8 +23,10 @@ FIRST_BYTES, MOST_FIRST_BYTES, TIMES = 4 << 10, 256 << 10, 4
 """Each way. So many times as many are sent next, until they take long enough to tell the bandwidth."""
 TELLING_MS = 40.0
 """Beyond the round trip."""
+MOST_TELLING, AGREE = 4, 1.25
+"""So many probes that tell at most are made of a link that nothing is known of, until two in a row are as close."""
 FIRST_LOOK_MS = 600.0
-"""After so long no larger probe is begun."""
+"""After so long no larger probe is begun, and after twice that none that confirms another."""
 PROBE_TIMEOUT_MS, KNOWN_TIMEOUT_MS = 5000.0, 900.0
 """A known link on which a probe takes longer has become worse: that is learnt, and no fault of the endpoint."""
 LEAST_BYTES, MOST_BYTES = 3 << 10, 128 << 10
@@ -32,25 +34,39 @@ IDLE_S, LONGEST_IDLE_S = 10.0, 300.0
 
 
 def first_look(endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
-    """Learns what the link to an endpoint is like: the round trip, then bandwidth by as few bytes as tell it.
+    """Learns what the link to an endpoint is like: the round trip, then bandwidth by as few bytes as tell it, until two
+    probes agree: one alone may have met a hiccup of either machine.
 
     Raises:
         DeadlineExceeded, EndpointError: it gave no answer.
     """
-    _look(endpoint, FIRST_BYTES, MOST_FIRST_BYTES, PROBE_TIMEOUT_MS, clock)
+    _look(endpoint, FIRST_BYTES, MOST_FIRST_BYTES, PROBE_TIMEOUT_MS, clock, MOST_TELLING)
 
 
-def _look(endpoint: Endpoint, first_bytes: int, most_bytes: int, timeout_ms: float, clock: Callable[[], float]) -> None:
-    until_s = clock() + FIRST_LOOK_MS / 1e3
+def _look(
+    endpoint: Endpoint,
+    first_bytes: int,
+    most_bytes: int,
+    timeout_ms: float,
+    clock: Callable[[], float],
+    most_telling: int = 1,
+) -> None:
+    began_s = clock()
     _, rtt_ms = _probed(endpoint, 0, PROBE_TIMEOUT_MS, clock)
     known = endpoint.link.estimate()
     rtt_ms = rtt_ms if known is None else min(rtt_ms, known.rtt_ms)  # it may have opened the connection
-    count = first_bytes
-    while clock() < until_s:
+    count, told_ms = first_bytes, list[float]()
+    while (clock() - began_s) * 1e3 < (2 * FIRST_LOOK_MS if told_ms else FIRST_LOOK_MS):
         carried, took_ms = _probed(endpoint, count, timeout_ms, clock)
-        if not carried or took_ms - rtt_ms >= TELLING_MS or count >= most_bytes:
+        if not carried:
             return
-        count = min(count * TIMES, most_bytes)
+        if took_ms - rtt_ms < TELLING_MS and count < most_bytes:
+            count, told_ms = min(count * TIMES, most_bytes), []
+            continue
+        agree = bool(told_ms) and took_ms <= told_ms[-1] * AGREE and told_ms[-1] <= took_ms * AGREE
+        told_ms.append(took_ms)
+        if agree or len(told_ms) >= most_telling:
+            return
 
 
 def _probed(endpoint: Endpoint, count: int, timeout_ms: float, clock: Callable[[], float]) -> tuple[bool, float]:

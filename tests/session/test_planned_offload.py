@@ -48,6 +48,18 @@ def test_a_model_that_takes_less_here_than_the_way_there_stays(server: Endpoint,
     assert figures is not None and (figures.requests, figures.local) == (1, 1)
 
 
+def test_what_stays_here_is_timed_before_and_after_the_ways_over_the_link(
+    server: Endpoint, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took_ms = iter([0.1, 0.3])
+    monkeypatch.setattr("edge_sdk.offloading.automatic.timed_ms", lambda *_: next(took_ms))
+    with edge_sdk.load(model, endpoints=[server.url]) as session:
+        plan = session.plan
+    assert plan.kind == "local" and plan.measured is not None
+    assert plan.measured.latency_ms == pytest.approx(0.2)
+    assert next(took_ms, None) is None
+
+
 def test_the_table_holds_every_way_with_its_parts(server: Endpoint, model: Path) -> None:
     with edge_sdk.load(model, endpoints=[server.url]) as session:
         plan = session.plan

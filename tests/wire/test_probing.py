@@ -48,6 +48,28 @@ class TestTheFirstLook:
         assert estimate.down_mbps == pytest.approx(2 * mbps, rel=0.05)
         assert estimate.rtt_ms == pytest.approx(2 * delay_ms, rel=0.05, abs=0.1)
 
+    @pytest.mark.parametrize("hiccup", [1, 2, 3])
+    @pytest.mark.parametrize("mbps", [4.0, 30.0])
+    def test_does_not_believe_one_probe_that_met_a_hiccup(self, mbps: float, hiccup: int) -> None:
+        timeline = SimulatedTimeline()
+        link = SimulatedLink(bandwidth_mbps=mbps, down_mbps=mbps, delay_ms=10)
+        endpoint, probes = endpoint_of(timeline, link), 0
+        stalled = SimulatedLink(bandwidth_mbps=mbps / 8, down_mbps=mbps / 8, delay_ms=10)
+        probe = endpoint.probe
+
+        def now_and_then(*sizes: int, **options: object) -> bool:
+            nonlocal probes
+            endpoint.simulated = stalled if probes == hiccup else link
+            probes += 1
+            return probe(*sizes, **options)  # type: ignore[arg-type]
+
+        endpoint.probe = now_and_then  # type: ignore[method-assign]
+        first_look(endpoint, timeline)
+        estimate = endpoint.link.estimate()
+        assert estimate is not None
+        assert estimate.up_mbps == pytest.approx(mbps, rel=0.1)
+        assert timeline() < 1.2, "the hiccup itself takes half a second"
+
     def test_of_an_endpoint_of_others_tells_the_round_trip(self) -> None:
         timeline = SimulatedTimeline()
         endpoint = endpoint_of(timeline, SimulatedLink(bandwidth_mbps=1, delay_ms=20), tells=False)
