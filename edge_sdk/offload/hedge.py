@@ -132,7 +132,12 @@ def hedged(next_way: Callable[[bool], Way[Result] | None], timeline: Timeline) -
             try:
                 result = ended.result()
             except EdgeError as error:
-                failure, local_failure = (error, local_failure) if way.remote else (failure, error)
+                if way.remote:
+                    # Its traceback holds this frame, which holds it, and what an answer was read into: megabytes that
+                    # only the collector would find.
+                    failure = error.with_traceback(None)
+                else:
+                    local_failure = error
                 continue
             for other in running.values():
                 other.give_up()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_sdk.errors import EdgeError, InvalidAnswer
 from edge_sdk.offload import patience_ms
-from edge_sdk.offload.hedge import MOST_SPARED, SPARED, HedgeBudget
+from edge_sdk.offload.hedge import MOST_SPARED, SPARED, HedgeBudget, Way, hedged
+from edge_sdk.wire.timeline import REAL_TIMELINE
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,25 @@ def test_a_few_requests_may_be_hedged_at_once_and_then_a_share_of_them() -> None
         hedged += spare
         budget.ended(hedged=spare)
     assert hedged == pytest.approx(1600 * SPARED, rel=0.1)
+
+
+def test_what_a_refused_answer_was_read_into_is_free_before_the_collector_comes_by() -> None:
+    class Content(bytearray):
+        pass
+
+    contents: list[weakref.ref[Content]] = []
+
+    def refused() -> str:
+        content = Content(1 << 20)
+        contents.append(weakref.ref(content))
+        raise InvalidAnswer("the answer is too large")
+
+    ways = iter([Way(refused, lambda: None, math.inf, remote=True), Way(lambda: "here", lambda: None, 0.0, False)])
+    gc.disable()
+    try:
+        outcome = hedged(lambda busy: next(ways, None), REAL_TIMELINE)
+        assert (outcome.result, outcome.remote) == ("here", False)
+        assert isinstance(outcome.failure, EdgeError)
+        assert contents[0]() is None
+    finally:
+        gc.enable()
