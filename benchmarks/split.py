@@ -232,7 +232,8 @@ def follow(arguments: argparse.Namespace) -> int:
         with stage(folder, [model.path]) as on:
             judge = Judge(on, model, kept.known.setdefault(name, {}))
             speed, seconds, every_ms = arguments.trace_speed, arguments.trace_seconds, arguments.trace_every_ms
-            found = judged(on, judge, speed, 30 if arguments.quick else seconds, every_ms, arguments.seed)
+            seconds = 30 if arguments.quick else seconds
+            found = judged(on, judge, speed, seconds, every_ms, arguments.seed, arguments.trace_deadline)
             kept.write()
             judge.close()
     print(json.dumps(found) if arguments.json else split_trace.table(found))
@@ -252,8 +253,9 @@ def main() -> int:
     parser.add_argument("--resume", type=Path, metavar="FILE", help="goes on from there, and keeps what it finds")
     parser.add_argument("--trace", action="store_true", help="following the link instead of the grid")
     parser.add_argument("--trace-seconds", type=int, default=150)
-    parser.add_argument("--trace-speed", type=float, default=0.15, help="of the device")
+    parser.add_argument("--trace-speed", type=float, default=0.1, help="of the device")
     parser.add_argument("--trace-every-ms", type=float, default=600.0, help="between requests")
+    parser.add_argument("--trace-deadline", type=float, default=4.0, help="of each request, in local ones")
     parser.add_argument("--seed", type=int, default=1, help="of the trace")
     arguments = parser.parse_args()
     if arguments.trace:

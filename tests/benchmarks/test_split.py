@@ -189,7 +189,8 @@ def test_a_ride_is_the_same_each_time_and_as_its_regimes_are() -> None:
 
 
 def a_run(times_ms: list[float], ways: list[Way], sent_bytes: int) -> split_trace.Run:
-    return split_trace.Run(tuple(times_ms), sent_bytes, tuple(ways), tuple(map(float, range(len(ways)))), ())
+    stayed = ways.count(LOCAL)
+    return split_trace.Run(tuple(times_ms), sent_bytes, tuple(ways), tuple(map(float, range(len(ways)))), (), stayed)
 
 
 def test_following_the_link_is_judged_against_the_best_single_plan() -> None:
@@ -206,6 +207,7 @@ def test_following_the_link_is_judged_against_the_best_single_plan() -> None:
     assert found["hindsight_gain"] == pytest.approx(1 - (50 + 50 + 3 * 200) / 5 / 200)
     assert found["adaptive_latency_gain_error"] is None, "there is one piece only"
     assert (found["switches"], found["link_changes"], found["late"]) == (1, 1, 1)
+    assert {name: run["stayed"] for name, run in found["runs"].items()} == {"adaptive": 2, "local": 5, str(HEAD): 0}
     assert "1 switches at 1 changes" in split_trace.table(found)
 
 
