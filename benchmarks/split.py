@@ -174,12 +174,15 @@ def errors_of(rows: Sequence[Row], *, against_local: bool = False) -> dict[str, 
     """
     found: dict[str, list[float]] = {}
     for row in rows:
-        local_ms, local_predicted_ms = row.measured.get("local", (None, None))
-        for way, (ms, predicted_ms) in row.measured.items():
-            if predicted_ms is None or (against_local and (way == "local" or not local_ms or not local_predicted_ms)):
+        ways, off = dict(row.measured), 1.0
+        if against_local:
+            local_ms, predicted_ms = ways.pop("local", (0.0, None))
+            if not local_ms or not predicted_ms:
                 continue
-            faster = local_predicted_ms / local_ms if against_local and local_ms and local_predicted_ms else 1.0
-            found.setdefault(way.partition(" ")[0], []).append(abs(predicted_ms / faster / ms - 1))
+            off = predicted_ms / local_ms
+        for way, (ms, predicted_ms) in ways.items():
+            if predicted_ms is not None:
+                found.setdefault(way.partition(" ")[0], []).append(abs(predicted_ms / off / ms - 1))
     return found
 
 

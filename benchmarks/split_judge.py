@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks.shaped_link import Shape
 from benchmarks.split_models import Model
-from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way, typical_ms
+from benchmarks.split_stage import FASTEST, LOCAL, Asked, Refused, Stage, Way
+from edge_sdk.offloading.timing import mean_without_slowest
 
 MOST_WAYS, MOST_AGAIN = 60, 6
 """Ways measured in a cell at most, and of these such as were measured at this device speed in another cell; what else
@@ -356,7 +357,7 @@ class Judge:
                 # The first one of a turn finds cold caches; where it takes long that is nothing beside it.
                 times[key] += found[1:] if len(found) > 1 and found[0] < 300 else found
             turn += 1
-        return {key: typical_ms(each) for key, each in times.items()}
+        return {key: mean_without_slowest(each) for key, each in times.items()}
 
     # --- sessions ---
 

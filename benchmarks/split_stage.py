@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import threading
@@ -24,6 +23,8 @@ import msgspec
 
 from benchmarks.shaped_link import Shape, ShapedLink
 from benchmarks.slowed import Slowed
+from edge_sdk.offload import SplitFigures
+from edge_sdk.offloading.timing import mean_without_slowest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,14 +76,9 @@ class Asked:
 
     @property
     def typical_ms(self) -> float:
-        """See `typical_ms`."""
-        return typical_ms(self.times_ms)
-
-
-def typical_ms(times_ms: Sequence[float]) -> float:
-    """The mean without the slowest, as the product times requests: a machine that is fast and slow by turns has no
-    median that holds for longer than a turn."""
-    return statistics.fmean(sorted(times_ms)[: max(len(times_ms) - 1, 1)])
+        """As the product times requests: a machine that is fast and slow by turns has no median that holds for longer
+        than a turn."""
+        return mean_without_slowest(self.times_ms)
 
 
 class Refused(RuntimeError):
@@ -312,15 +308,14 @@ class _Model:
         found["events"] = list(self.session.report().events)
         return found
 
-    def remote(self) -> tuple[int, int, int]:
-        """Requests answered by an endpoint, those that the local tail was begun for beside it, and all, so far."""
-        figures = self.session.split_figures()
-        return (0, 0, 0) if figures is None else (figures.remote, figures.hedged, figures.requests)
+    def figures(self) -> SplitFigures:
+        """How its requests went so far; all zero where there is no endpoint."""
+        return self.session.split_figures() or SplitFigures()
 
     def ask(self, count: int, seconds: float, start: int) -> dict[str, Any]:
         """Milliseconds of each request. Returns when nothing goes on beside any more, such as a local tail that an
         endpoint has overtaken: whoever is asked next must not pay for it."""
-        before, cpu_s = self.remote(), time.process_time()
+        before, cpu_s = self.figures(), time.process_time()
         times: list[float] = []
         end_s = time.perf_counter() + seconds
         while len(times) < count and (not times or time.perf_counter() < end_s):
@@ -328,15 +323,15 @@ class _Model:
             began = time.perf_counter()
             self.session.run(feeds)
             times.append((time.perf_counter() - began) * 1e3)
-        after = self.remote()
-        asked = max(after[2] - before[2], 1)
+        after = self.figures()
+        asked = max(after.requests - before.requests, 1)
         cpu_ms = (time.process_time() - cpu_s) * 1e3 / len(times)
         idle()
         return {
             "times_ms": times,
             "cpu_ms": cpu_ms,
-            "remote_share": (after[0] - before[0]) / asked,
-            "raced_share": (after[1] - before[1]) / asked,
+            "remote_share": (after.remote - before.remote) / asked,
+            "raced_share": (after.hedged - before.hedged) / asked,
         }
 
     def paced(self, every_ms: float, count: int, start: int) -> list[list[Any]]:
@@ -345,13 +340,13 @@ class _Model:
         began = time.perf_counter()
         found: list[list[Any]] = []
         for number in range(count):
-            plan, before = self.session.plan, self.remote()[0]  # before it is due: asking for them takes time too
+            plan, before = self.session.plan, self.figures().remote  # before it is due: asking for them takes time too
             due_s = number * every_ms / 1e3
             time.sleep(max(began + due_s - time.perf_counter(), 0.0))
             self.session.run(self.requests[(start + number) % len(self.requests)])
             ms = (time.perf_counter() - began - due_s) * 1e3
             way = told_way(plan.kind, getattr(plan, "remote", None))
-            found.append([due_s, ms, way, self.remote()[0] > before])
+            found.append([due_s, ms, way, self.figures().remote > before])
         return found
 
 

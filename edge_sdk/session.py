@@ -11,13 +11,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.activation import (
-    Active,
-    ModelSource,
-    Settings,
-    activate,
-    on_cpu_instead,
-)
+from edge_sdk.activation import Active, ModelSource, Settings, activate, on_cpu_instead
 from edge_sdk.errors import EngineError, InputError, OutOfMemory, SessionClosed
 from edge_sdk.metrics import DRAIN_AT, Histogram
 from edge_sdk.replanning import LEAST_BATCH, Replanner, lighter_than, worth_watching

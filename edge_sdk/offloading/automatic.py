@@ -106,9 +106,9 @@ class Automatic:
         self._try_strangers()
         few = table.ever_best(self._places.now())
         self._try_best(few)
-        if self._timed:
-            # Heads were timed after it: what a device that grew slower meanwhile takes counts for all ways.
-            table.local_ms = (table.local_ms + timed_ms(self._whole, self._offload.data)) / 2
+        if self._timed and self._places.now():
+            # Heads were timed since: a device that grew slower meanwhile has done so for all ways.
+            table.timed_again(timed_ms(self._whole, self._offload.data))
         first = table.best(self._places.now(), self._runners)
         plan = table.planned(first, self._places.now(), self._places.failures)
         spent_ms = (time.perf_counter() - began_s) * 1e3
@@ -160,7 +160,7 @@ class Automatic:
         key = key_of(way)
         self._plain.add(key)
         try:
-            runner, measured = self._load(way)
+            runner, _ = self._load(way)
         except EdgeError as error:
             _log.info("%s: %s: %s", self._name, key, error)
             return
@@ -170,7 +170,6 @@ class Automatic:
             runner.close()
             return
         self._runners[key] = runner
-        self._table.measured(measured, made.computed_ms)
 
     def _try_best(self, keys: set[str]) -> None:
         """Makes and times the ways that are predicted to be best, until the best of all is one that was made."""
@@ -186,12 +185,11 @@ class Automatic:
                 return
             open_keys.discard(best)
             try:
-                self._runners[best], measured = self._load(self._table.ways[best])
+                self._runners[best], _ = self._load(self._table.ways[best])
             except EdgeError as error:
                 _log.info("%s: %s: %s", self._name, best, error)
                 continue
             made = self._made[best]
-            self._table.measured(measured, made.computed_ms)
             if not self._asked and asked(made, self._preparing.requests(made.split), self._places.now()):
                 self._asked.append(best)
 
@@ -200,6 +198,7 @@ class Automatic:
         made = self._prepared(way, expected_ms if expected_ms < float("inf") else 0.0)
         self._places.learn(made.way, made.tail, LEARN_S)
         self._made[key_of(way)] = made
+        self._table.measured(made.way, made.computed_ms)
         return made.runner, made.way
 
     def _prepared(self, way: RemoteWay, expected_ms: float) -> Prepared:

@@ -39,7 +39,7 @@ class WaysTable:
     Attributes:
         pricing: what counts.
         ways: those that may be chosen, by key; see `measured`.
-        local_ms: as given; whoever times it again puts it here.
+        local_ms: what a request takes that stays here; see `timed_again`.
     """
 
     def __init__(
@@ -86,6 +86,10 @@ class WaysTable:
                     packing_ms = one.head_ms - alike["none"].head_ms
                     self.ways[key_of(one)] = replace(now, head_ms=computed_ms + packing_ms)
         self.ways[key_of(way)] = way
+
+    def timed_again(self, local_ms: float) -> None:
+        """What a request that stays here took once more counts as much as before."""
+        self.local_ms = (self.local_ms + local_ms) / 2
 
     def local_cost(self) -> float:
         """Of staying here; infinite where only other kinds were asked for."""

@@ -12,7 +12,7 @@ from edge_sdk.engines.base import Runner
 if TYPE_CHECKING:
     from edge_sdk.tensors import Feeds
 
-__all__ = ["MOST_ROUNDS", "timed_ms", "typical_ms"]
+__all__ = ["MOST_ROUNDS", "mean_without_slowest", "timed_ms", "typical_ms"]
 
 ROUNDS, MOST_ROUNDS, WORTH_MS = 5, 24, 150.0
 """So many calls at least and at most, and as long as all together take less."""
@@ -37,7 +37,12 @@ def typical_ms(run: Callable[[int], object], pause_s: float = 0.0) -> float:
         times_ms.append((time.perf_counter() - began_s) * 1e3)
         spent_ms += times_ms[-1]
         time.sleep(pause_s)
-    return statistics.fmean(sorted(times_ms)[:-1])
+    return mean_without_slowest(times_ms)
+
+
+def mean_without_slowest(times_ms: Sequence[float]) -> float:
+    """Of one or more durations; see `typical_ms`."""
+    return statistics.fmean(sorted(times_ms)[: max(len(times_ms) - 1, 1)])
 
 
 def timed_ms(runner: Runner, data: Sequence[Feeds] = ()) -> float:

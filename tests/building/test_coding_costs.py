@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from edge_sdk.building.cutting import kept_cuts
 from edge_sdk.bundle import Cut
 from edge_sdk.compress.data import Data
 from edge_sdk.compress.scores import metric_for
+from edge_sdk.engines.base import LoadOptions, Runner
+from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine
+from edge_sdk.formats import ModelFile
 from edge_sdk.tensors import Array
 from tests import models
 
@@ -80,6 +84,28 @@ class TestCuts:
         assert deflated.encode_share > 0 and deflated.decode_share > 0
         noise, _ = measured_cuts(mlp, (), Data("noise", rows(12)))
         assert {way.coding for way in noise[0].codecs if way.codec == "int8"} == {"none"}
+
+    def test_packing_is_told_in_requests_on_one_core(self, mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        timed: list[object] = []
+
+        def alone_ms(request: Callable[[], object], budget_s: float) -> tuple[float, int]:
+            request()
+            timed.append(threads[-1])
+            return 50.0, 1
+
+        threads: list[int | None] = []
+        load = OnnxRuntimeEngine.load
+
+        def loaded(engine: OnnxRuntimeEngine, model: ModelFile, options: LoadOptions) -> Runner:
+            threads.append(options.threads)
+            return load(engine, model, options)
+
+        monkeypatch.setattr(OnnxRuntimeEngine, "load", loaded)
+        monkeypatch.setattr("edge_sdk.building.split_variant.median_ms", alone_ms)
+        sparse = [{"x": np.where(CHANCE.random((1, 64)) < 0.1, 1, 0).astype(np.float32)} for _ in range(12)]
+        found, _ = measured_cuts(mlp, (), Data("sparse", sparse))
+        assert timed == [1]
+        assert 0 < of(found[0], "none", "deflate").encode_share < 1, "of 50 ms"
 
     def test_what_the_time_does_not_allow_stays_as_it_is(self, mlp: Path) -> None:
         kept, _ = kept_cuts("fp32", mlp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ pytest.importorskip("prometheus_client")
 
 import edge_sdk
 from edge_sdk.errors import InputError
+from edge_sdk.offloading.guide import LinkGuide
 from edge_sdk.tensors import Array
 from tests import models
 from tests.cloud_offload.endpoints import Endpoint, put, running
@@ -58,6 +60,19 @@ def test_what_stays_here_is_timed_before_and_after_the_ways_over_the_link(
     assert plan.kind == "local" and plan.measured is not None
     assert plan.measured.latency_ms == pytest.approx(0.2)
     assert next(took_ms, None) is None
+
+
+def test_a_way_that_was_prepared_later_is_in_the_plan_as_it_was_measured(
+    server: Endpoint, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with edge_sdk.load(model, endpoints=[server.url]) as session:
+        assert session.plan.kind == "local"
+        monkeypatch.setattr(LinkGuide, "next_way", lambda guide, able: next(iter(guide._ways)))
+        until_s = time.monotonic() + 30
+        while session.plan.kind == "local" and time.monotonic() < until_s:
+            answer(session)
+        remote = session.plan.remote
+    assert remote is not None and remote.measured
 
 
 def test_the_table_holds_every_way_with_its_parts(server: Endpoint, model: Path) -> None:
