@@ -209,12 +209,13 @@ class Automatic:
                     return self._preparing.repacked(made, way, expected_ms)
         return self._preparing(way, expected_ms, plain)
 
-    def _asking_ms(self) -> float:
-        """What a request takes on this device beside head and packing, as the way shows that was gone last."""
+    def _asking_ms(self) -> float | None:
+        """What a request takes on this device beside head and packing, as the way shows that was gone last; None before
+        any was."""
         for key in reversed(self._asked):
             if (found_ms := self._made[key].asking_ms()) is not None:
                 return found_ms
-        return 0.0
+        return None
 
     def _slowdown(self, key: str) -> float:
         """How much longer the heads of a way take now than when they were timed."""

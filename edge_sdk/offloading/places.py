@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import EdgeError, EndpointRefused
+from edge_sdk.offloading.trial import asking_empty_ms
 from edge_sdk.planner.remote import RemotePlace, RemoteWay
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.endpoint import Endpoint
@@ -35,7 +36,8 @@ class Places:
         whole: name of the whole model there.
         variant: whose work is the whole model's: until a tail is known, it is taken to do its part of it.
         local_ms: what the whole takes on this device.
-        asking_ms: tells what a request takes on this device beside its head and packing, where that is known; 0.0 else.
+        asking_ms: tells what a request takes on this device beside its head and packing, as requests lately showed;
+            None before any did. Not given where it is another device that will ask.
 
     Attributes:
         failures: by name of an endpoint why it could not be asked last time.
@@ -47,7 +49,7 @@ class Places:
         whole: str,
         variant: str,
         local_ms: float,
-        asking_ms: Callable[[], float] = lambda: 0.0,
+        asking_ms: Callable[[], float | None] | None = None,
     ) -> None:
         self._endpoints, self._stated, self._whole, self._variant = offload.endpoints, offload.link, whole, variant
         self._assumed_ms, self._speed = local_ms / offload.speed, offload.speed
@@ -58,10 +60,11 @@ class Places:
             () if offload.link is not None else offload.endpoints, idle_s=IDLE_S, most_bytes=MOST_BYTES
         )
         self.failures: dict[str, str] = {}
-        self._asking_ms = asking_ms
+        self._asking_ms, self._asking_empty_ms = asking_ms, dict[Endpoint, float]()
 
     def look(self, timeout_s: float) -> None:
-        """Has each endpoint's link probed where nothing is known of it, and asks how fast the whole model runs there.
+        """Has each endpoint's link probed where nothing is known of it, sees what asking takes at least, and asks how
+        fast the whole model runs there.
 
         What cannot be reached in time is no place until it can; `failures` says why.
         """
@@ -70,6 +73,8 @@ class Places:
             deadline = Deadline.after(timeout_s * 1e3)
             if self._stated is None and endpoint.link.estimate() is None:
                 first_look(endpoint)
+            if self._stated is None and self._asking_ms is not None:
+                self._asking_empty_ms[endpoint] = asking_empty_ms(endpoint)
             self._hear(endpoint, self._whole, deadline)
 
         self._each(ask)
@@ -143,8 +148,12 @@ class Places:
             min(queues_ms, default=0.0),
             {} if whole is None else {self._variant: whole.compute_ms},
             tails_ms,
-            asking_ms=self._asking_ms(),
+            asking_ms=self._asking_now_ms(endpoint),
         )
+
+    def _asking_now_ms(self, endpoint: Endpoint) -> float:
+        known_ms = None if self._asking_ms is None else self._asking_ms()
+        return self._asking_empty_ms.get(endpoint, 0.0) if known_ms is None else known_ms
 
     def _hear(self, endpoint: Endpoint, model: str, deadline: Deadline) -> None:
         try:

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from edge_sdk.offload.hedge import Way, hedged
 from edge_sdk.offloading.preparing import Prepared
 from edge_sdk.planner.remote import RemotePlace, parts_ms
 from edge_sdk.tensors import Array
+from edge_sdk.wire.deadline import Deadline
+from edge_sdk.wire.endpoint import Endpoint
+from edge_sdk.wire.timeline import REAL_TIMELINE
 
-__all__ = ["asked", "compared"]
+__all__ = ["asked", "asking_empty_ms", "compared"]
 
 REQUESTS, WORTH_MS = 5, 1000.0
 """So many are asked, the first of which opens connections, where all together are predicted to take less."""
+EMPTY, EMPTY_WORTH_MS, EMPTY_TIMEOUT_MS = 5, 300.0, 1000.0
+"""So many requests without bytes are asked at most, and one at least."""
 ALIKE = 0.1
 """Mean difference of an output over its mean size: another engine's rounding makes less, another model makes more."""
+
+
+def asking_empty_ms(endpoint: Endpoint) -> float:
+    """What a request without bytes takes on this device beside its round trip, the way requests are asked: the
+    protocol, and threads that wake. What asking takes at least, before anything was asked.
+
+    Args:
+        endpoint: whose link is known, and a connection open.
+
+    Raises:
+        DeadlineExceeded, EndpointError: it gave no answer.
+    """
+    times_ms: list[float] = []
+    while len(times_ms) < EMPTY and sum(times_ms) < EMPTY_WORTH_MS:
+        times_ms.append(_empty_ms(endpoint))
+    link = endpoint.link.estimate()
+    return 0.0 if link is None else max(statistics.median(times_ms) - link.rtt_ms, 0.0)
+
+
+def _empty_ms(endpoint: Endpoint) -> float:
+    began_s = time.perf_counter()
+    ask = partial(endpoint.probe, deadline=Deadline.after(EMPTY_TIMEOUT_MS))
+    ways = [Way(ask, _nothing, math.inf, remote=True)]
+    hedged(lambda _: ways.pop() if ways else None, REAL_TIMELINE)
+    return (time.perf_counter() - began_s) * 1e3
 
 
 def asked(made: Prepared, requests: Sequence[Mapping[str, Any]], places: Sequence[RemotePlace]) -> bool:
@@ -72,3 +106,7 @@ def _apart(expected: Array, found: Array) -> float:
         return float(np.mean(expected != found))
     one, other = expected.astype(np.float64), found.astype(np.float64)
     return float(np.abs(one - other).mean() / max(float(np.abs(one).mean()), 1e-12))
+
+
+def _nothing() -> None:
+    pass

@@ -90,6 +90,16 @@ def test_the_table_holds_every_way_with_its_parts(server: Endpoint, model: Path)
     assert not plan.links[0].stated
 
 
+def test_asking_takes_time_on_the_device_also_where_nothing_was_asked_yet(server: Endpoint, model: Path) -> None:
+    with edge_sdk.load(model, endpoints=[server.url]) as session:
+        plan = session.plan
+    whole_there = [row.remote for row in plan.candidates if row.kind == "offload" and row.remote is not None]
+    assert plan.kind == "local" and whole_there
+    for remote in whole_there:
+        assert not remote.measured
+        assert remote.head_ms > 0, "no op runs here, but a thread wakes and the protocol is written"
+
+
 @pytest.mark.parametrize("kind", ["split", "offload"])
 def test_whichever_kind_is_asked_for_answers_as_the_whole_does(server: Endpoint, model: Path, kind: str) -> None:
     with edge_sdk.load(model) as session:
