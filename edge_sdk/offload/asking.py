@@ -74,8 +74,9 @@ class Asking:
         first_patience_ms: of an endpoint whose link is unknown.
         transfers: of this request.
         away: of all requests that are at endpoints now.
-        spare: whether the local tail may begin as soon as an endpoint is later than usual; else that has as long again
-            as is usual, or as the local tail takes if that is less, unless the deadline is nearer.
+        spare: whether the local tail may begin as soon as an endpoint is later than usual, where it takes no longer
+            than that; else the endpoint has as long again as is usual, or as the local tail takes if that is less,
+            unless the deadline is nearer.
 
     Attributes:
         due_s: when the latest endpoint becomes late, by the deadline's clock.
@@ -140,12 +141,12 @@ class Asking:
         usual_ms = endpoint.link.late_ms(up_bytes=self._size_bytes)
         if usual_ms is None and busy:
             usual_ms = expected_ms(endpoint, self._tail, self._size_bytes)
-        if (
-            usual_ms is not None
-            and not self._spare
-            and not (self._waiting and self._worth_asking(self._waiting[0], True))
-        ):
-            usual_ms += min(self._local_ms or 0.0, usual_ms)
+        if usual_ms is not None and not (self._waiting and self._worth_asking(self._waiting[0], True)):
+            local_ms = self._local_ms or 0.0
+            # One of twenty is later than usual and comes all the same. A local tail that takes longer than the answer
+            # would hardly overtake it, and has the processor that the next requests' heads need.
+            if local_ms > usual_ms or not self._spare:
+                usual_ms += min(local_ms, usual_ms)
         return self._cut_short_ms(usual_ms)
 
     def _cut_short_ms(self, usual_ms: float | None) -> float:

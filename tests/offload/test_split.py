@@ -21,7 +21,7 @@ from edge_sdk.errors import (
     SessionClosed,
 )
 from edge_sdk.offload import LocalTail, SplitRunner
-from edge_sdk.offload.hedge import MOST_SPARED
+from edge_sdk.offload.hedge import MARGIN_MS, MARGIN_SHARE, MOST_SPARED
 from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.endpoint import Endpoint
@@ -252,17 +252,29 @@ class TestDeadlines:
 
 
 class TestHedging:
-    def test_when_the_endpoint_is_later_than_usual_the_local_tail_overtakes_it(self) -> None:
+    @pytest.mark.parametrize(("local_ms", "patience_ms"), [(8.0, 10.0), (30.0, 10.0 + 10.0)])
+    def test_when_the_endpoint_is_later_than_usual_the_local_tail_overtakes_it(
+        self, local_ms: float, patience_ms: float
+    ) -> None:
         timeline = SimulatedTimeline()
         slow, endpoint = slow_at_will(timeline)
-        runner, local = simulated_split(timeline, [endpoint], local_ms=30)
+        runner, local = simulated_split(timeline, [endpoint], local_ms=local_ms)
         ask(runner, 20)
         assert local.calls == []
         slow["ms"] = 5000.0
         began_s = timeline()
         ask(runner, 1)
-        assert timeline() - began_s == pytest.approx(0.010 + 0.030)
+        assert timeline() - began_s == pytest.approx((patience_ms + local_ms) / 1e3)
         assert runner.figures().hedged == 1
+
+    def test_a_local_tail_that_takes_longer_than_an_answer_does_not_begin_for_a_little_jitter(self) -> None:
+        timeline = SimulatedTimeline()
+        slow, endpoint = slow_at_will(timeline)
+        runner, local = simulated_split(timeline, [endpoint], local_ms=30)
+        for number in range(100):
+            slow["ms"] = 15.0 if number % 25 == 24 else 10.0
+            ask(runner, 1)
+        assert (local.calls, runner.figures().hedged) == ([], 0)
 
     def test_an_endpoint_that_is_late_again_and_again_has_as_long_again_as_the_local_tail_takes(self) -> None:
         timeline = SimulatedTimeline()
@@ -362,7 +374,7 @@ class TestSeveralEndpoints:
         runner, local, endpoints, timeline = self.make(other_ms=40.0)
         began_s = timeline()
         ask(runner, 1)
-        assert timeline() - began_s == pytest.approx(0.005 + 0.030)
+        assert timeline() - began_s == pytest.approx(0.005 + 0.005 + 0.030), "as long again as is usual, then local"
         assert len(local.calls) == 1 and endpoints[1].requests == 1
 
     def test_when_both_are_silent_the_local_tail_still_begins_in_time(self) -> None:
@@ -371,7 +383,8 @@ class TestSeveralEndpoints:
         began_s = timeline()
         ask(runner, 1)
         assert endpoints[1].requests == 2
-        assert timeline() - began_s == pytest.approx(0.005 + 0.010 + 0.030)
+        in_time_s = 0.060 - (0.030 * MARGIN_SHARE + MARGIN_MS / 1e3)
+        assert timeline() - began_s == pytest.approx(in_time_s), "as long again as is usual would be too late"
         assert len(local.calls) == 1 and runner.figures().late == 0
 
     def test_one_that_gave_up_by_itself_is_followed_by_the_other(self) -> None:
