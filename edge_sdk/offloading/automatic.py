@@ -126,8 +126,9 @@ class Automatic:
     def _following(self, first: str, few: set[str], prepared: Mapping[str, Runner]) -> AdaptiveRunner:
         """Goes the way `first`, and later whichever of `few` is best then."""
         table = self._table
+        keys = few | self._runners.keys()
         guide = LinkGuide(
-            [table.ways[key] for key in few | self._runners.keys()],
+            lambda: {key: table.ways[key] for key in keys},
             first,
             table.local_ms if "local" in table.kinds else None,
             self._places.now,
@@ -160,7 +161,7 @@ class Automatic:
         key = key_of(way)
         self._plain.add(key)
         try:
-            runner, _ = self._load(way)
+            runner = self._load(key)
         except EdgeError as error:
             _log.info("%s: %s: %s", self._name, key, error)
             return
@@ -185,7 +186,7 @@ class Automatic:
                 return
             open_keys.discard(best)
             try:
-                self._runners[best], _ = self._load(self._table.ways[best])
+                self._runners[best] = self._load(best)
             except EdgeError as error:
                 _log.info("%s: %s: %s", self._name, best, error)
                 continue
@@ -193,13 +194,15 @@ class Automatic:
             if not self._asked and asked(made, self._preparing.requests(made.split), self._places.now()):
                 self._asked.append(best)
 
-    def _load(self, way: RemoteWay) -> tuple[Runner, RemoteWay]:
+    def _load(self, key: str) -> Runner:
+        """Prepares a way; from then on the table has it as it was measured."""
+        way = self._table.ways[key]
         expected_ms = min((sum(parts_ms(way, place)) for place in self._places.now()), default=float("inf"))
         made = self._prepared(way, expected_ms if expected_ms < float("inf") else 0.0)
         self._places.learn(made.way, made.tail, LEARN_S)
-        self._made[key_of(way)] = made
+        self._made[key] = made
         self._table.measured(made.way, made.computed_ms)
-        return made.runner, made.way
+        return made.runner
 
     def _prepared(self, way: RemoteWay, expected_ms: float) -> Prepared:
         plain = key_of(way) in self._plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_sdk.engines.base import Runner
@@ -73,31 +73,30 @@ class LinkGuide:
     """Follows links and endpoints for one session; see `edge_sdk.offload.adaptive.Guide`.
 
     Args:
-        ways: those that are ever best, and whichever are prepared.
+        ways: gives by key those that are ever best and whichever are prepared, as is known of them now.
         first: key of the way that is gone at first.
         local_ms: what a request takes that stays here, as planned; None where none may.
         places: the endpoints that may be asked, as they are now.
         pricing: what counts.
         slowdown: how much slower the device is now than when a way was measured, as its heads show: 1.0 for no slower.
         remote: whether an endpoint answered the latest request of this thread; what others took says nothing of a way.
-        load: prepares a way: its runner, and the way as it was measured.
+        load: prepares a way; `ways` gives it as it was measured from then on.
         tell: hears of each switch: key, cost and what it was instead of.
     """
 
     def __init__(
         self,
-        ways: Sequence[RemoteWay],
+        ways: Callable[[], Mapping[str, RemoteWay]],
         first: str,
         local_ms: float | None,
         places: Callable[[], Sequence[RemotePlace]],
         pricing: Pricing,
         slowdown: Callable[[str], float],
         remote: Callable[[str], bool],
-        load: Callable[[RemoteWay], tuple[Runner, RemoteWay]],
+        load: Callable[[str], Runner],
         tell: Callable[[str, Switch[str] | None], None],
     ) -> None:
-        self._ways = {key_of(way): way for way in ways}
-        self._local_ms, self._places, self._pricing = local_ms, places, pricing
+        self._ways, self._local_ms, self._places, self._pricing = ways, local_ms, places, pricing
         self._slowdown, self._remote = slowdown, remote
         self._load, self._tell = load, tell
         self._follower: Follower[str] = Follower(first)
@@ -115,9 +114,9 @@ class LinkGuide:
         found = {LOCAL: LAST_RESORT}
         if local_ms is not None:
             found[LOCAL] = self._pricing.local(local_ms * off.get(LOCAL, slower))
-        self._seen = self._places()
+        self._seen, ways = self._places(), self._ways()
         for place in self._seen:
-            for key, way in self._ways.copy().items():
+            for key, way in ways.items():
                 latency_ms = _slowed_ms(way, place, slower) * self._off_remote * off.get(key, 1.0)
                 cost = self._pricing.remote(way, place, latency_ms * (1.0 if way.measured else UNMEASURED))
                 if math.isfinite(cost) and cost < found.get(key, math.inf):
@@ -133,7 +132,7 @@ class LinkGuide:
         """Latency of a way, not corrected by what it took so far."""
         if key == LOCAL:
             return self._local_ms or 0.0
-        way = self._ways[key]
+        way = self._ways()[key]
         return min((_slowed_ms(way, place, slower) for place in self._seen), default=math.inf)
 
     def took(self, key: str, latency_ms: float) -> None:
@@ -194,9 +193,7 @@ class LinkGuide:
 
     def prepare(self, key: str) -> Runner:
         """See `Guide.prepare`."""
-        runner, measured = self._load(self._ways[key])
-        self._ways[key] = measured
-        return runner
+        return self._load(key)
 
     def switched(self, key: str) -> None:
         """See `Guide.switched`."""

@@ -81,7 +81,8 @@ def _against(rows: Sequence[Candidate]) -> list[str]:
     lines = []
     for reasons in sorted(alike.values(), key=len, reverse=True):
         example = "" if len(set(reasons)) == 1 else "for example "
-        lines.append(f"Ruled out: {len(reasons)} ways over the link: {example}{reasons[0]}.")
+        ways = "1 way" if len(reasons) == 1 else f"{len(reasons)} ways"
+        lines.append(f"Ruled out: {ways} over the link: {example}{reasons[0]}.")
     return lines
 
 

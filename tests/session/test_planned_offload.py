@@ -67,7 +67,7 @@ def test_a_way_that_was_prepared_later_is_in_the_plan_as_it_was_measured(
 ) -> None:
     with edge_sdk.load(model, endpoints=[server.url]) as session:
         assert session.plan.kind == "local"
-        monkeypatch.setattr(LinkGuide, "next_way", lambda guide, able: next(iter(guide._ways)))
+        monkeypatch.setattr(LinkGuide, "next_way", lambda guide, able: next(iter(guide._ways())))
         until_s = time.monotonic() + 30
         while session.plan.kind == "local" and time.monotonic() < until_s:
             answer(session)
