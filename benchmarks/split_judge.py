@@ -91,6 +91,7 @@ class Row:
         again: the second figure of each way that was measured twice, over the first: how much this machine varies.
         overhead: what the session that chooses takes above one that was told to go that way: looking after links and
             plans. It is no regret of the choice, but a user pays it.
+        events: of the session that chooses: each switch, with what it was for.
     """
 
     model: str
@@ -115,6 +116,7 @@ class Row:
     first: str = ""
     again: tuple[float, ...] = ()
     overhead: float | None = None
+    events: tuple[str, ...] = ()
 
 
 class Judge:
@@ -307,7 +309,8 @@ class Judge:
         fresh = {one: fresh_ms[str(one)] for one in (LOCAL, *likely)}
         best = min(fresh, key=lambda one: fresh[one])
         chosen_ms, best_ms = fresh_ms[chosen["key"]], fresh[best]
-        way = way_of(self.stage.device.report(self.key(chosen["key"]))["way"])  # it may have learnt better meanwhile
+        now = self.stage.device.report(self.key(chosen["key"]))
+        way = way_of(now["way"])  # it may have learnt better meanwhile
         predicted = predictions(chosen)
         unsettled = self._unsettled(cell, found, set(found))
         raw, jpeg = (
@@ -337,6 +340,7 @@ class Judge:
             first=str(first),
             again=tuple(ms / found[one] for one, ms in fresh.items() if found.get(one)),
             overhead=chosen_ms / fresh_ms[str(way)] - 1 if str(way) in fresh_ms else None,
+            events=tuple(now["events"]),
         )
 
     def _baselines(self) -> dict[str, Way]:
