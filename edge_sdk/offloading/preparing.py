@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "Preparing"]
 
-PAUSE_S = 0.005
-"""Between two runs of a head: in a session it rests while its tensors travel."""
 TELLING = 2
 CUTS = 5
 """Of so many requests the cut's tensors are held, where only packing is timed."""
@@ -155,7 +153,7 @@ class Preparing:
                 cut = cuts[turn % len(cuts)] if cuts else split.cut_of(requests[turn % len(requests)])
                 sizes.append(split.packed_bytes(cut))
 
-            head_ms = (computed_ms or 0.0) + typical_ms(packed, PAUSE_S)
+            head_ms = (computed_ms or 0.0) + typical_ms(packed)
             if computed_ms is None:
                 computed_ms = split.head_times.percentile_ms(0.5) or 0.0
         except BaseException:

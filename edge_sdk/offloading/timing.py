@@ -16,17 +16,19 @@ __all__ = ["MOST_ROUNDS", "mean_without_slowest", "timed_ms", "typical_ms"]
 
 ROUNDS, MOST_ROUNDS, WORTH_MS = 5, 24, 150.0
 """So many calls at least and at most, and as long as all together take less."""
+PAUSE_S = 0.005
+"""Between two calls. Requests come with pauses, and a head rests while its tensors travel: caches are colder then, and
+a slow device takes up to a tenth more than back to back."""
 
 
-def typical_ms(run: Callable[[int], object], pause_s: float = 0.0) -> float:
-    """What a call takes on average, without the first and the slowest.
+def typical_ms(run: Callable[[int], object]) -> float:
+    """What a call takes on average, without the first and the slowest, with pauses between them.
 
     The mean and not the median: a device that is throttled stops now and then, and a request of several parts meets
     that as often as its parts together do.
 
     Args:
         run: is told how often it was called before.
-        pause_s: between two calls.
     """
     run(0)
     times_ms: list[float] = []
@@ -36,7 +38,7 @@ def typical_ms(run: Callable[[int], object], pause_s: float = 0.0) -> float:
         run(len(times_ms) + 1)
         times_ms.append((time.perf_counter() - began_s) * 1e3)
         spent_ms += times_ms[-1]
-        time.sleep(pause_s)
+        time.sleep(PAUSE_S)
     return mean_without_slowest(times_ms)
 
 
