@@ -129,6 +129,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     kinds = Counter(row.chosen.partition(" ")[0] for row in rows)
     errors, against = errors_of(rows), errors_of(rows, against_local=True)
     every = [error for each in errors.values() for error in each]
+    # The predictions of a row are one plan's, made in one moment: a row of a hundred ways is no hundred witnesses.
+    each_row = [[error for each in errors_of([row]).values() for error in each] for row in rows]
+    of_rows = [statistics.median(each) for each in each_row if each]
     regrets = [row.regret for row in rows] or [0.0]
     return {
         "rows_judged": len(rows),
@@ -144,6 +147,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             for kind, count in Counter(row.best.partition(" ")[0] for row in rows).items()
         },
         "prediction_median_error": statistics.median(every) if every else None,
+        "prediction_median_error_of_rows": statistics.median(of_rows) if of_rows else None,
         "prediction_median_error_by_kind": {kind: statistics.median(each) for kind, each in errors.items()},
         "prediction_median_error_against_local": {kind: statistics.median(each) for kind, each in against.items()},
         "predictions": {kind: len(each) for kind, each in errors.items()},
@@ -216,7 +220,10 @@ def table(figures: dict[str, Any]) -> str:
         )
     if error is not None:
         kinds = figures["prediction_median_error_by_kind"].items()
-        lines.append(f"prediction off by {error:.1%} (median): " + ", ".join(f"{kind} {e:.1%}" for kind, e in kinds))
+        lines.append(
+            f"prediction off by {error:.1%} (median; {figures['prediction_median_error_of_rows']:.1%} where each row"
+            " counts once): " + ", ".join(f"{kind} {e:.1%}" for kind, e in kinds)
+        )
         against = figures["prediction_median_error_against_local"].items()
         lines.append("in local requests, off by: " + ", ".join(f"{kind} {e:.1%}" for kind, e in against))
     if figures["measured_again_median_difference"] is not None:

@@ -64,6 +64,14 @@ def test_figures_are_of_all_rows_and_errors_by_kind() -> None:
     assert ">400" in split.line(ROW), "a bound is marked as one"
 
 
+def test_a_row_of_many_ways_counts_once() -> None:
+    alone = dataclasses.replace(ROW, measured={"local": (110.0, 99.0)})
+    many = dataclasses.replace(ROW, measured={f"split {number} none none": (100.0, 150.0) for number in range(9)})
+    figures = split.summary([alone, alone, many])
+    assert figures["prediction_median_error"] == pytest.approx(0.5)
+    assert figures["prediction_median_error_of_rows"] == pytest.approx(0.1)
+
+
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     kept = split.Kept(tmp_path / "rows.json")
     kept.rows.append(ROW)
@@ -99,7 +107,7 @@ class Scripted:
             {"way": told_of(way), "predicted_ms": 1.1 * ms / self.speed, "feasible": True}
             for way, ms in self.base_ms.items()
         ]
-        return {"way": told_of(self.way(key)), "candidates": candidates}
+        return {"way": told_of(self.way(key)), "candidates": candidates, "events": ["goes there"]}
 
     def ask(self, key: str, count: int, seconds: float, start: int) -> Asked:
         way = self.way(key)
@@ -142,7 +150,7 @@ def test_the_judge_finds_the_best_way_and_measures_none_that_cannot_be(
     (free, kept), asked = judged(LOCAL, 10.0, tmp_path, monkeypatch)  # raw takes 145 ms, the head 48, the late cut 101
     assert (free.chosen, free.best, kept.best) == ("local", str(HEAD), str(HEAD))
     assert free.regret == pytest.approx(100 / 48 - 1)
-    assert free.overhead == 0
+    assert (free.overhead, free.events) == (0, ("goes there",))
     assert free.measured["local"] == pytest.approx((100.0, 110.0))
     assert str(LATE) not in asked or free.ruled_out == 0
 
