@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_sdk.engines.simulated import SimulatedClock
-from edge_sdk.planner.following import FAR_PATIENCE, PATIENCE, SETTLING_S, Follower
+from edge_sdk.planner.following import PATIENCE, SETTLING_S, Follower
 
 
 @pytest.fixture
@@ -30,22 +30,22 @@ def test_what_is_a_little_better_is_no_reason(clock: SimulatedClock) -> None:
 def test_one_good_moment_is_no_reason(clock: SimulatedClock) -> None:
     follower = Follower("here", clock)
     for _ in range(10):
-        assert judged(follower, PATIENCE - 1, here=10.0, there=6.0) == []
+        assert judged(follower, PATIENCE - 1, here=10.0, there=7.0) == []
         assert judged(follower, 1, here=10.0, there=11.0) == []
 
 
 def test_what_stays_better_is_gone(clock: SimulatedClock) -> None:
     follower = Follower("here", clock)
-    assert judged(follower, PATIENCE, here=10.0, there=6.0) == ["there"]
+    assert judged(follower, PATIENCE, here=10.0, there=7.0) == ["there"]
     assert follower.current == "there"
 
 
-def test_what_is_far_better_is_gone_sooner(clock: SimulatedClock) -> None:
-    assert judged(Follower("here", clock), FAR_PATIENCE, here=10.0, there=4.0) == ["there"]
+def test_what_is_far_better_is_gone_at_once(clock: SimulatedClock) -> None:
+    assert judged(Follower("here", clock), 1, here=10.0, there=6.0) == ["there"]
 
 
-def test_a_way_that_cannot_be_gone_any_more_is_left_as_soon(clock: SimulatedClock) -> None:
-    assert judged(Follower("there", clock), FAR_PATIENCE, here=10.0) == ["here"]
+def test_a_way_that_cannot_be_gone_any_more_is_left_at_once(clock: SimulatedClock) -> None:
+    assert judged(Follower("there", clock), 1, here=10.0) == ["here"]
 
 
 def test_right_after_a_switch_more_is_asked_for(clock: SimulatedClock) -> None:

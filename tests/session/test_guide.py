@@ -10,7 +10,7 @@ import pytest
 from edge_sdk.engines.base import Runner
 from edge_sdk.errors import EndpointUnreachable
 from edge_sdk.offloading.guide import LOCAL, LinkGuide, Pricing, key_of
-from edge_sdk.planner.following import FAR_PATIENCE, PATIENCE, Switch
+from edge_sdk.planner.following import PATIENCE, Switch
 from edge_sdk.planner.radio import radio_named
 from edge_sdk.planner.remote import RemotePlace, RemoteWay
 from edge_sdk.wire.link_estimate import LinkEstimate
@@ -108,7 +108,7 @@ def test_what_was_never_measured_must_promise_more_before_it_is_prepared() -> No
 def test_when_no_endpoint_may_be_asked_all_stays_here() -> None:
     world = World(key_of(EARLY))
     world.places = []
-    assert world.goes(FAR_PATIENCE) == LOCAL
+    assert world.goes(1) == LOCAL
 
 
 def test_a_way_that_takes_longer_than_predicted_is_left() -> None:
