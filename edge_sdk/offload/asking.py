@@ -75,8 +75,8 @@ class Asking:
         transfers: of this request.
         away: of all requests that are at endpoints now.
         spare: whether the local tail may begin as soon as an endpoint is later than usual, where it takes no longer
-            than that; else the endpoint has as long again as is usual, or as the local tail takes if that is less,
-            unless the deadline is nearer.
+            than that or late answers have mostly not come on this link; else the endpoint has as long again as is
+            usual, or as the local tail takes if that is less, unless the deadline is nearer.
 
     Attributes:
         due_s: when the latest endpoint becomes late, by the deadline's clock.
@@ -144,8 +144,10 @@ class Asking:
         if usual_ms is not None and not (self._waiting and self._worth_asking(self._waiting[0], True)):
             local_ms = self._local_ms or 0.0
             # One of twenty is later than usual and comes all the same. A local tail that takes longer than the answer
-            # would hardly overtake it, and has the processor that the next requests' heads need.
-            if local_ms > usual_ms or not self._spare:
+            # would hardly overtake it, and has the processor that the next requests' heads need. Not so on a link where
+            # a late one has mostly meant that the link had changed.
+            hopeless = endpoint.link.late_means_changed
+            if (local_ms > usual_ms and not hopeless) or not self._spare:
                 usual_ms += min(local_ms, usual_ms)
         return self._cut_short_ms(usual_ms)
 

@@ -6,7 +6,8 @@ from how long its answer came in here. Where it does not tell, a line is fitted 
 are all of one size then cannot tell round trip and bandwidth apart, and only the time of such a request is known.
 
 All figures are middles of the latest measurements, older ones weighing less. Three requests in a row that all took far
-longer than expected, or all far less, say that the link has changed: what was before is forgotten.
+longer than expected, or all far less, say that the link has changed: what was before is forgotten. Two do where they
+are far off, and one where such have mostly been right on this link (`alarms`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from edge_sdk.wire.alarms import Alarms
 from edge_sdk.wire.faded import KEPT, Middle, weights
 from edge_sdk.wire.link_estimate import DOWN_HEAD_BYTES, UP_HEAD_BYTES, LinkEstimate
 from edge_sdk.wire.passage import Passage
@@ -37,8 +39,8 @@ ENOUGH = 8
 """Requests before the history counts as one: the 95th percentile of fewer is but the largest."""
 CHANGED_SHARE, CHANGED_SPREADS, CHANGED_AFTER = 0.3, 3.0, 3
 """So much off what was expected, so many times in a row: the link is another one."""
-TWICE_AS_CLEAR = 2.0
-"""A request that took so many times as long, or as short, counts as two."""
+TWICE_AS_CLEAR, CLEARLY = 2.0, 2
+"""A request that took so many times as long, or as short, counts as so many."""
 SAME_BYTES = 1024
 """Requests whose sizes differ by less take as long as each other."""
 STEADY_AFTER, ESTIMATED_EVERY = 12, 4
@@ -86,7 +88,8 @@ class Link:
         self._down: deque[_Piece] = deque(maxlen=KEPT)
         self._rests: deque[_Rest] = deque(maxlen=KEPT)
         self._off = 0  # how far off requests in a row were: above 0 too slow, below too fast
-        self._streak_s = 0.0  # when the first of these was
+        self._streak_s, self._streak_bytes = 0.0, 0  # when the first of these was, and of how many bytes
+        self._alarms = Alarms()
         self._requests = 0
         self._failure_share = self._packets = self._resent = 0.0
         self._up_head, self._down_head = float(UP_HEAD_BYTES), float(DOWN_HEAD_BYTES)
@@ -172,6 +175,12 @@ class Link:
             asif.record(max(duration_ms + this_ms - estimate.transfer_ms(size), 0.0))
         return asif.percentile_ms(share)
 
+    @property
+    def late_means_changed(self) -> bool:
+        """Whether a single request that takes far too long has mostly meant, on this link, that the next would too."""
+        with self._lock:
+            return self._alarms.believed
+
     def idle_s(self) -> float:
         """Seconds since the last answer; infinity before the first."""
         return self._clock() - self._latest_s
@@ -204,19 +213,24 @@ class Link:
         of tensors."""
         before = self._kept = self._kept or self._estimated()
         expected_ms = before.transfer_ms(up_bytes, down_bytes)
-        off = 0
+        off, size_bytes = 0, up_bytes + down_bytes
         if abs(taken_ms - expected_ms) > max(CHANGED_SHARE * expected_ms, CHANGED_SPREADS * before.rtt_spread_ms, 1.0):
             off = 1 if taken_ms > expected_ms else -1
             if not 1 / TWICE_AS_CLEAR < taken_ms / max(expected_ms, 1e-9) < TWICE_AS_CLEAR:
-                off *= 2
+                off *= CLEARLY
+        alarm = off >= CLEARLY and self._off <= 0
         if off * self._off > 0:
+            self._alarms.judge(off, now_s)
             self._off += off
-        elif off or before.rtt_ms < expected_ms / 2:  # one of few bytes does not deny that there is less bandwidth
-            self._off, self._streak_s = off, now_s
-        if abs(self._off) >= CHANGED_AFTER:
+        elif off or size_bytes >= self._streak_bytes / 2:  # one of few bytes does not deny that there is less bandwidth
+            self._alarms.judge(off, now_s)
+            self._off, self._streak_s, self._streak_bytes = off, now_s, size_bytes if off else 0
+        changed = abs(self._off) >= CHANGED_AFTER or (alarm and self._alarms.believed)
+        if alarm:
+            self._alarms.raised(now_s, heeded=changed)
+        if changed:
             self._off = 0
-            return True
-        return False
+        return changed
 
     def _forget(self, until_s: float) -> None:
         """Forgets what was before; of the bandwidths only where something newer tells of one."""
@@ -224,6 +238,7 @@ class Link:
             _drop(self._up, until_s)
             _drop(self._down, until_s)
         _drop(self._rests, until_s)
+        self._kept = None
 
     def _estimated(self) -> LinkEstimate:
         now_s = self._clock()

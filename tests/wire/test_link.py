@@ -206,6 +206,17 @@ class TestAnEndpointThatTells:
         assert estimate.up_mbps == pytest.approx(after, rel=0.1)
         assert estimate.transfer_ms(100_000) == pytest.approx(20 + 100_600 * 8e-3 / after + 500 * 8e-3 / after, rel=0.1)
 
+    @pytest.mark.parametrize(("before", "after"), [(10.0, 1.0), (1.0, 10.0)])
+    def test_a_clear_step_counts_from_the_second_request_on(self, before: float, after: float) -> None:
+        shaped = Shaped(before, before, 10.0)
+        for _ in range(50):
+            shaped.ask(25_000, 200)
+        shaped.up_mbps = shaped.down_mbps = after
+        asked_ms = [shaped.ask(25_000, 200) for _ in range(2)]
+        estimate = shaped.link.estimate()
+        assert estimate is not None
+        assert estimate.transfer_ms(25_000) == pytest.approx(asked_ms[-1] - 5.0, rel=0.05)
+
     def test_a_downlink_that_nothing_new_tells_of_is_taken_to_be_as_the_uplink_became(self) -> None:
         shaped = Shaped(0.5, 0.5, 20.0)
         for _ in range(10):
@@ -228,6 +239,37 @@ class TestAnEndpointThatTells:
         after = shaped.link.estimate()
         assert before is not None and after is not None
         assert after.transfer_ms(12_500) == pytest.approx(before.transfer_ms(12_500), rel=0.05)
+
+    def test_one_slow_request_is_believed_once_those_before_it_were_right(self) -> None:
+        shaped = Shaped(8.0, 8.0, 10.0)
+        for _ in range(3):  # slow for a while, and well again, as in a moving car
+            for mbps in (8.0, 1.0):
+                shaped.up_mbps = mbps
+                for _ in range(12):
+                    shaped.ask(12_500, 200)
+        shaped.up_mbps = 8.0
+        for _ in range(12):
+            shaped.ask(12_500, 200)
+        assert shaped.link.late_means_changed
+        shaped.up_mbps = 1.0
+        slow_ms = shaped.ask(12_500, 200)
+        estimate = shaped.link.estimate()
+        assert estimate is not None
+        assert estimate.transfer_ms(12_500) == pytest.approx(slow_ms, rel=0.1)
+
+    def test_a_link_with_single_outliers_is_not_taken_for_one_that_changes(self) -> None:
+        shaped = Shaped(8.0, 8.0, 10.0)
+        for _ in range(20):
+            for _ in range(6):
+                shaped.up_mbps = 8.0
+                shaped.ask(12_500, 200)
+            before = shaped.link.estimate()
+            shaped.up_mbps = 0.5
+            shaped.ask(12_500, 200)
+            after = shaped.link.estimate()
+            assert before is not None and after is not None
+            assert after.transfer_ms(12_500) == pytest.approx(before.transfer_ms(12_500), rel=0.2)
+        assert not shaped.link.late_means_changed
 
     def test_computing_there_moves_neither_bandwidth_nor_round_trip(self) -> None:
         shaped = Shaped(4.0, 4.0, 10.0)
