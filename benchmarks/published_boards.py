@@ -34,9 +34,9 @@ from edge_sdk.device.cpu_cores import design
 from edge_sdk.device.facts import Device
 from edge_sdk.planner import rates_cores
 from edge_sdk.planner.cost_work import Work, class_of
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import ANY, Rates
 from edge_sdk.planner.rates_cores import CoreFigures, core_class, derived_rates, maker
+from edge_sdk.schedule.placing import Placement
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "assets" / "published_cpu_latency.json"
 PROFILES = {"raspberry-pi-zero-2w": "raspberry-pi-zero-2-w"}

@@ -1,10 +1,10 @@
 """Processes slowed to a share of their processor: a quota of CPU time, so fine that all they do is slowed alike.
 
-    python benchmarks/slowed.py --cpu CPU      shares on stdin, one a line
+    python benchmarks/slowed.py --cpu CPU [--period-us US]      shares on stdin, one a line
     python benchmarks/slowed.py --check        shares that come out, for work of 1 to 100 ms and for 1 to 200 threads
 
-A process of real-time priority is busy on the same processor for a part of every 2 ms. Two other ways do not
-slow evenly. The kernel's own quota (CFS bandwidth control) lets a process that has waited run unhindered
+A process of real-time priority is busy on the same processor for a part of every period, 2 ms by default. Two other
+ways do not slow evenly. The kernel's own quota (CFS bandwidth control) lets a process that has waited run unhindered
 until its period is used up: at 0.15 of a core work of 1 ms after each wait got 0.62. Stopping and continuing it by
 signals wakes each of its threads every time: with 200 threads work of 1 ms got 0.88 of a core, and 20 ms got 0.08. The
 short head of a split would then run as if nothing were slow, and the whole model would not.
@@ -34,13 +34,15 @@ class Slowed:
 
     Args:
         cpu: the processor; whatever is to be slowed runs on it, and nothing else that counts.
+        period_s: of what is taken and what is left.
 
     Raises:
         RuntimeError: real-time priority is not permitted here.
     """
 
-    def __init__(self, cpu: int) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--cpu", str(cpu)]
+    def __init__(self, cpu: int, period_s: float = PERIOD_S) -> None:
+        own = [sys.executable, str(Path(__file__).resolve())]
+        command = [*own, "--cpu", str(cpu), "--period-us", str(period_s * 1e6)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
         )  # a group of its own: what ends the others with Ctrl-C leaves it, and it ends with its stdin
@@ -85,7 +87,7 @@ class Slowed:
         self.close()
 
 
-def slow(cpu: int, control: int) -> None:
+def slow(cpu: int, control: int, period_s: float) -> None:
     """Is busy on `cpu` for what the latest share on `control` leaves of each period, until that ends."""
     os.sched_setaffinity(0, {cpu})
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
@@ -98,10 +100,10 @@ def slow(cpu: int, control: int) -> None:
             now_s = time.monotonic()
             continue
         slept_from_s = now_s
-        time.sleep(PERIOD_S * share)
+        time.sleep(period_s * share)
         now_s = time.monotonic()
         # As busy as befits the time that others really had.
-        until_s = now_s + min(now_s - slept_from_s, MOST_PERIODS * PERIOD_S) * (1 - share) / share
+        until_s = now_s + min(now_s - slept_from_s, MOST_PERIODS * period_s) * (1 - share) / share
         while now_s < until_s:
             now_s = time.monotonic()
 
@@ -167,10 +169,11 @@ def main() -> int:
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--cpu", type=int)
     wanted.add_argument("--check", action="store_true")
+    parser.add_argument("--period-us", type=float, default=PERIOD_S * 1e6)
     arguments = parser.parse_args()
     if arguments.check:
         return check()
-    slow(arguments.cpu, sys.stdin.fileno())
+    slow(arguments.cpu, sys.stdin.fileno(), arguments.period_us / 1e6)
     return 0
 
 

@@ -17,11 +17,11 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-from cloud_offload.batching import Form, form_of, joined, may_batch, parted
 from cloud_offload.pace import Pace
 from cloud_offload.refusals import busy, late
 from cloud_offload.repository import ModelFiles
 from cloud_offload.settings import ServeSettings
+from edge_sdk.schedule.joining import Form, form_of, joined, may_batch, parted
 from edge_sdk.tensors import Array, FeedCheck
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edge_sdk.formats import ModelFile
     from edge_sdk.offloading import Offload
     from edge_sdk.planner import Choice, Plan, Variant, Wish
+    from edge_sdk.planner.batched import Batching
 
 __all__ = [
     "AcceleratorFallback",
@@ -56,6 +57,8 @@ class Settings:
     trusted: bool
     variant: str | None = None
     offload: Offload | None = None
+    batching: Batching | None = None
+    replan: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +170,10 @@ def active_of(
     """Plans among variants that are open already, and loads what was chosen."""
     try:
         runner, plan = _planned(name, variants, settings, events, use_cache)
+        if settings.batching is not None:
+            from edge_sdk.planner.batched import batched
+
+            runner = batched(runner, settings.batching, settings.wish.budget_s)
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         for variant in variants:
@@ -229,10 +236,12 @@ def _planned_options(plan: Plan, settings: Settings) -> LoadOptions:
 
 
 def _load(choice: Choice, engine: Engine, settings: Settings, wrap: Callable[[Runner], Runner]) -> Runner:
+    from edge_sdk.planner.lanes import placed
+
     variant, options = choice.variant, _planned_options(choice.plan, settings)
     file = variant.file()
     _admit(file, engine, options, settings.trusted)
-    return wrap(variant.wrap(engine.load(file, options)))
+    return placed(lambda where: wrap(variant.wrap(engine.load(file, where))), options, choice.plan.placement)
 
 
 def _offloaded(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.activation import ModelSource, Settings, activate, checked_cpus, checked_threads
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
+from edge_sdk.errors import InputError
 from edge_sdk.session import Session, close_endpoints, uploads_of
 from edge_sdk.tensors import Feeds
 
@@ -58,12 +59,17 @@ def load(
     max_leakage: float | None = None,
     radio: str | None = None,
     coding: str | None = None,
+    max_batch: int | None = None,
+    max_delay_ms: float = 0.0,
+    replan: bool = True,
 ) -> Session:
     """Loads a model the best way this device allows.
 
     Args:
         model: path of an ONNX or TFLite file or of a bundle, the bytes of a model, or an open `Bundle`.
-        objective: what to minimise: "latency"; "energy" for one request; or "bytes" that travel for one.
+        objective: what to minimise: "latency"; "energy" for one request; "bytes" that travel for one; or, with
+            "throughput", the time from answer to answer: independent requests may then be shared out among several
+            runners, one on each cluster of cores or on each core, each with the weights in memory.
         max_latency_ms: what one request may take; the plan's reason says when it does not.
         min_accuracy: what a variant must reach by the bundle's own metric, from 0 to 1.
         max_memory_mb: what weights and activations may take, in MiB.
@@ -110,6 +116,10 @@ def load(
             the bundle tells of each cut (`edge-sdk build --cuts`).
         coding: how the bytes of what travels are packed, where a cut is given: "none", "deflate", "zstd", or of whole
             inputs "jpeg@75", "webp@75" (quality 1 to 100) and "flac".
+        max_batch: requests that come at once from several threads, or a stream, may be computed together, up to so many
+            rows: where the first axis is open, rows are independent, and it was measured to pay.
+        max_delay_ms: so long a request waits for others at most.
+        replan: plan anew, beside the requests, when their latency has left the plan for long.
         radio: what the link goes over, for its energy: "wifi" (also where None), "lte", "3g" or "wired".
 
     Raises:
@@ -146,11 +156,30 @@ def load(
         radio=radio,
         coding=coding,
     )
+    batching = None
+    if max_batch is not None:
+        from edge_sdk.planner.batched import Batching
+
+        batching = Batching(max_batch, max_delay_ms)
     settings = Settings(
-        engine, options, wish, device, dict(state or {}), float_io, check_finite, trusted, variant, offload
+        engine,
+        options,
+        wish,
+        device,
+        dict(state or {}),
+        float_io,
+        check_finite,
+        trusted,
+        variant,
+        offload,
+        batching,
+        replan,
     )
     events: list[str] = []
     try:
+        if (objective == "throughput" or batching is not None) and (offload is not None or state):
+            given = "objective='throughput'" if objective == "throughput" else "max_batch"
+            raise InputError(f"{given} is for independent requests that stay here: leave out endpoints and state")
         uploads = uploads_of(model, settings, events) if upload else None
         return Session(settings, activate(model, settings, events), began, events, uploads)
     except BaseException:

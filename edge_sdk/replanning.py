@@ -31,9 +31,11 @@ BUSY = 0.5
 
 def worth_watching(settings: Settings, plan: Plan) -> bool:
     """Whether another plan could take over: there are others, the caller allows measuring, nothing is carried from call
-    to call that would be lost, and latency is not a matter of a link too."""
+    to call that would be lost, and latency is not a matter of a link or of how many callers there are too."""
     feasible = sum(candidate.feasible for candidate in plan.candidates)
-    if settings.state or settings.offload is not None:
+    if not settings.replan or settings.state or settings.offload is not None or settings.batching is not None:
+        return False
+    if settings.wish.objective == "throughput":
         return False
     return plan.measured is not None and feasible > 1 and settings.wish.budget_s > 0
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge_sdk.engines.base import Runner
 from edge_sdk.planner.plans import Plan
 
-__all__ = ["Nodes", "Report", "Worker", "make_report"]
+__all__ = ["Lane", "Nodes", "Report", "Worker", "make_report"]
 
 SCHEMA = 1
 
@@ -33,12 +33,27 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
 
 
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several runners of the model, among which requests are shared out.
+
+    Attributes:
+        cpus: that it computes on.
+        requests: that it answered.
+        service_ms: what one takes now; None before the first.
+    """
+
+    cpus: tuple[int, ...]
+    requests: int
+    service_ms: float | None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A session so far.
 
     Attributes:
         nodes: where the graph's nodes run; `verified` when engine and kernel told, not the request.
         workers: the engine's worker threads (the calling thread computes too and is not among them).
+        lanes: where requests are shared out among several runners; empty where one answers all.
         stages: durations of "run" (all of `Session.run`), of it "queue" (waiting for a free interpreter, counted only
             where a request had to), and of "decode", "pre" and "post" where `Session.stage` timed them.
         load_ms: opening, checking, trial, planning and loading.
@@ -58,6 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     first_result_ms: float | None
     notes: tuple[str, ...]
     events: tuple[str, ...]
+    lanes: tuple[Lane, ...] = ()
 
     def to_json(self) -> bytes:
         """The versioned JSON form."""
@@ -89,4 +105,16 @@ def make_report(
         first_result_ms=None if first_result_ms is None else round(first_result_ms, 3),
         notes=runner.notes,
         events=events,
+        lanes=_lanes(runner),
+    )
+
+
+def _lanes(runner: Runner) -> tuple[Lane, ...]:
+    from edge_sdk.planner.lanes import LanesRunner
+
+    if not isinstance(runner, LanesRunner):
+        return ()
+    return tuple(
+        Lane(cpus=cpus, requests=figures.requests, service_ms=figures.service_ms)
+        for cpus, figures in zip(runner.cpus, runner.lanes(), strict=True)
     )

@@ -214,7 +214,8 @@ class Session:
     def stream(self, frames: Iterable[Feeds], *, ahead: int = 1) -> Iterator[dict[str, Array]]:
         """Runs the model on each item and yields the answers in order.
 
-        While one item computes, the next are taken from `frames`: a camera's decoding costs no time of its own.
+        While one item computes, the next are taken from `frames`: a camera's decoding costs no time of its own. Loaded
+        for throughput, as many compute at once as keep all lanes busy, and twice as many are taken before their turn.
 
         Args:
             frames: feeds, one after the other; may be endless.
@@ -231,9 +232,12 @@ class Session:
             return
         from concurrent.futures import ThreadPoolExecutor
 
-        # With the tail elsewhere the head of one frame runs while those before it travel.
-        lanes = 1 if self._settings.offload is None else ahead + 1
-        with ThreadPoolExecutor(lanes, "edge-sdk-stream") as lane:
+        at_once = self._now().runner.at_once
+        if self._settings.offload is not None:
+            at_once = ahead + 1  # the head of one frame runs while those before it travel
+        elif at_once > 1:
+            ahead = max(ahead, 2 * at_once)  # answers come in order: a slow lane's must not let the others wait
+        with ThreadPoolExecutor(at_once, "edge-sdk-stream") as lane:
             waiting = []
             try:
                 for feeds in frames:

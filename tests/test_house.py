@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.bundle": (3, "bundle"),
     "edge_sdk.measuring": (3, "measuring"),
     "edge_sdk.wire": (3, "wire"),
+    "edge_sdk.schedule": (3, "schedule"),
     "edge_sdk.planner": (4, "planner"),
     "edge_sdk.compress": (4, "compress"),
     "edge_sdk.offload": (4, "offload"),
@@ -40,6 +41,9 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.replanning": (5, "session"),
     "edge_sdk.building": (5, "building"),
     "edge_sdk.bench": (6, "bench"),
+    "edge_sdk.scheduler": (6, "scheduler"),
+    "edge_sdk.scheduled": (6, "scheduler"),
+    "edge_sdk.residence": (6, "scheduler"),
     "edge_sdk.cli": (7, "cli"),
 }
 # The package itself only hands on public names, lazily; data and endpoint stand beside the house.

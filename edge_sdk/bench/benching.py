@@ -44,7 +44,8 @@ class Settings:
     """What to bench, and how long.
 
     Attributes:
-        engine, accelerator, threads, variant, trusted, plan_budget_s: as for `edge_sdk.load`.
+        engine, accelerator, threads, variant, trusted, plan_budget_s, objective, power_mode: as for `edge_sdk.load`.
+        cores: "all", "big", "mid", "little", or CPUs as Linux lists them; planned where None.
         feeds: input name to array; made up where None.
         inputs: what the result calls `feeds`.
         seconds: for each kind of measurement; slow models take at least a few runs.
@@ -59,6 +60,9 @@ class Settings:
     engine: str | None = None
     accelerator: str = "cpu"
     threads: int | None = None
+    cores: str | None = None
+    objective: str = "latency"
+    power_mode: str = "balanced"
     variant: str | None = None
     trusted: bool = False
     plan_budget_s: float = 1.0
@@ -148,6 +152,9 @@ class _Bench:
         options: dict[str, Any] = {
             "accelerator": settings.accelerator,
             "threads": settings.threads,
+            "cpus": None if settings.cores is None else self._cpus(settings.cores),
+            "objective": settings.objective,
+            "power_mode": settings.power_mode,
             "trusted": settings.trusted,
             "plan_budget_s": settings.plan_budget_s,
             "rate_hz": settings.rate_hz,
@@ -157,6 +164,12 @@ class _Bench:
         if feeds is not None:
             options["sample"] = feeds[0]
         return Task("edge-sdk", model, model, settings.engine, options, feeds)
+
+    def _cpus(self, cores: str) -> tuple[int, ...]:
+        from edge_sdk.schedule.placing import cores_named
+
+        machine = edge_sdk.probe()
+        return cores_named(cores, machine, machine.usable_cpus)
 
     def _started(self, stack: ExitStack, task: Task) -> tuple[Child, Start | None]:
         """Starts the task in fresh processes, one after the other; the last one lives on. The first plans and counts

@@ -21,6 +21,7 @@ examples:
   edge-sdk bench model.onnx
   edge-sdk bench model.onnx --rate 30 --against onnxruntime
   edge-sdk bench model.edge --variant all --json
+  edge-sdk bench model.onnx --cores little
   edge-sdk bench model.tflite --minutes 30 --rate 30
 
 Latency is that of a request alone, back to back, unless a rate is given; every figure comes from a process that runs
@@ -45,6 +46,16 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--accelerator", metavar="NAME", default="cpu", help="one that `edge-sdk device` lists")
     parser.add_argument(
         "--threads", metavar="N", type=whole(1, 1024), help="threads for one request; planned by default"
+    )
+    parser.add_argument("--cores", metavar="big|little|all|0,1", help="compute on these only; planned by default")
+    parser.add_argument(
+        "--power-mode", choices=("performance", "balanced", "efficiency"), default="balanced", help="what to plan for"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=("latency", "throughput", "energy"),
+        default="latency",
+        help="what to plan for; use --concurrency with throughput",
     )
     parser.add_argument("--input", metavar="FILE", help="a picture, .npy or .npz file to feed; made up by default")
     parser.add_argument(
@@ -110,6 +121,9 @@ def _settings(arguments: argparse.Namespace, model: str, variant: str | None) ->
         engine=arguments.engine,
         accelerator=arguments.accelerator,
         threads=arguments.threads,
+        cores=arguments.cores,
+        objective=arguments.objective,
+        power_mode=arguments.power_mode,
         variant=variant,
         plan_budget_s=arguments.plan_budget,
         feeds=_feeds(arguments.input, model) if arguments.input else None,

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("model", metavar="MODEL|BUNDLE", help="a .onnx or .tflite file, or a bundle NAME.edge")
     parser.add_argument("--target", metavar="PROFILE", help="a device that is not here: a profile's name or file")
     parser.add_argument(
-        "--objective", choices=("latency", "energy", "bytes"), default="latency", help="what to minimise"
+        "--objective", choices=("latency", "throughput", "energy", "bytes"), default="latency", help="what to minimise"
     )
     parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="what one request may take")
     parser.add_argument("--min-accuracy", type=float, metavar="SHARE", help="what a variant must reach, from 0 to 1")

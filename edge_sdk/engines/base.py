@@ -106,6 +106,7 @@ class Runner(ABC):
         notes: what loading found worth telling ("112 initialisers taken out of the graph inputs").
         queue: time requests waited for a free interpreter, recorded only where they had to wait.
         inner: the runner that this one wraps; None where it wraps none.
+        at_once: how many callers at once keep it busy.
     """
 
     engine: str
@@ -117,6 +118,7 @@ class Runner(ABC):
     notes: tuple[str, ...] = ()
     queue: Histogram
     inner: Runner | None = None
+    at_once: int = 1
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:

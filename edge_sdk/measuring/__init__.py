@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from edge_sdk.measuring.blocks import Block, Request, back_to_back, paced_block
     from edge_sdk.measuring.clocks import REAL_TIME, Clock, RealTime
     from edge_sdk.measuring.comparing import MAX_PAIRS, Comparison, compare, compare_blocks, compare_paced, median_ms
-    from edge_sdk.measuring.concurrency import Throughput, concurrent
+    from edge_sdk.measuring.concurrency import Throughput, concurrent, concurrent_block
+    from edge_sdk.measuring.cores import core_groups
     from edge_sdk.measuring.energy import Energy, EnergyMeter, EnergySource, energy_sources
     from edge_sdk.measuring.latencies import Latencies, summarise
     from edge_sdk.measuring.processes import Memory, memory_of
@@ -39,6 +40,8 @@ __all__ = [
     "compare_blocks",
     "compare_paced",
     "concurrent",
+    "concurrent_block",
+    "core_groups",
     "energy_sources",
     "median_ms",
     "memory_of",
@@ -63,7 +66,8 @@ __getattr__, __dir__ = on_first_use(
             "compare_paced",
             "median_ms",
         ),
-        "edge_sdk.measuring.concurrency": ("Throughput", "concurrent"),
+        "edge_sdk.measuring.concurrency": ("Throughput", "concurrent", "concurrent_block"),
+        "edge_sdk.measuring.cores": ("core_groups",),
         "edge_sdk.measuring.energy": ("Energy", "EnergyMeter", "EnergySource", "energy_sources"),
         "edge_sdk.measuring.latencies": ("Latencies", "summarise"),
         "edge_sdk.measuring.processes": ("Memory", "memory_of"),

@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from edge_sdk.measuring.blocks import Request
+from edge_sdk.measuring.blocks import BLOCK_S, SETTLE_S, Block, Request
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.measuring.latencies import Latencies, summarise
 from edge_sdk.measuring.streams import MAX_KEPT
 
-__all__ = ["Throughput", "concurrent"]
+__all__ = ["Throughput", "concurrent", "concurrent_block"]
+
+EACH = 3
+"""So many requests each caller of a block should make: the last ones meet fewer others."""
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,26 @@ def concurrent(
         per_s=round(per_s, 3),
         latencies=summarise([latency for caller in callers for latency in caller.times]),
     )
+
+
+def concurrent_block(
+    request: Request, concurrency: int, block_s: float = 2 * BLOCK_S, clock: Clock = REAL_TIME
+) -> Block:
+    """Blocks of requests of several callers at once; the one figure of each is the time from answer to answer.
+
+    Args:
+        request: runs one request, in any thread.
+        concurrency: how many callers.
+        block_s: how long requests are counted, at least three of each caller.
+        clock: what times them.
+    """
+
+    def block() -> list[float]:
+        settled = concurrent(lambda: request, concurrency, SETTLE_S, clock)
+        seconds = max(block_s, EACH * concurrency / settled.per_s)
+        return [1e3 / concurrent(lambda: request, concurrency, seconds, clock).per_s]
+
+    return block
 
 
 class _Caller:

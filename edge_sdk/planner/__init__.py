@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from edge_sdk.planner.choosing import Choice, choose
     from edge_sdk.planner.explaining import explain
     from edge_sdk.planner.planning import engines_by_format, plan, this_device
-    from edge_sdk.planner.plans import Candidate, Figures, Placement, Plan
+    from edge_sdk.planner.plans import Candidate, Figures, Plan
     from edge_sdk.planner.variants import Golden, Variant, variant_of_file
     from edge_sdk.planner.wish import OBJECTIVES, Wish
+    from edge_sdk.schedule.placing import Placement
 
 __all__ = [
     "OBJECTIVES",
@@ -38,8 +39,9 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.planner.choosing": ("Choice", "choose"),
         "edge_sdk.planner.explaining": ("explain",),
         "edge_sdk.planner.planning": ("engines_by_format", "plan", "this_device"),
-        "edge_sdk.planner.plans": ("Candidate", "Figures", "Placement", "Plan"),
+        "edge_sdk.planner.plans": ("Candidate", "Figures", "Plan"),
         "edge_sdk.planner.variants": ("Golden", "Variant", "variant_of_file"),
         "edge_sdk.planner.wish": ("OBJECTIVES", "Wish"),
+        "edge_sdk.schedule.placing": ("Placement",),
     },
 )

@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
-from edge_sdk.device.facts import Accelerator, Cluster, Device
+from edge_sdk.device.facts import Accelerator, Device
 from edge_sdk.engines.base import Engine
-from edge_sdk.planner.plans import Candidate, Placement
+from edge_sdk.planner.plans import Candidate
 from edge_sdk.planner.variants import Variant
+from edge_sdk.schedule.placing import Placement, cpus_at_once, lanes, placements
 
-__all__ = ["DEFAULT", "POWER_MODES", "barred", "candidates", "placements"]
+__all__ = ["DEFAULT", "barred", "candidates"]
 
-POWER_MODES = ("performance", "balanced", "efficiency")
 DEFAULT = "the engine's default"
-
-
-def placements(device: Device, usable_cpus: Sequence[int], power_mode: str = "balanced") -> tuple[Placement, ...]:
-    """Placements worth measuring besides the engine's own default, likeliest first.
-
-    Threads never outnumber the CPUs they run on, since engines are then 2 to 4 times slower. Where cores differ, each
-    role is a placement of its own: a request is as slow as its slowest worker. A CPU quota bounds the threads too.
-    """
-    usable = tuple(sorted(usable_cpus))
-    bound = len(usable)
-    if device.cpu_quota is not None:
-        bound = max(1, min(bound, math.ceil(device.cpu_quota)))
-    found: list[Placement] = []
-    for label, cpus in _groups(device.clusters, usable, power_mode):
-        most = min(bound, len(cpus))
-        counts = sorted({most, max(1, most // 2), min(2, most), 1}, reverse=True)
-        pinned = None if cpus == usable else cpus
-        found += [Placement(cpus=pinned, threads=count, label=label) for count in counts]
-    return tuple(found)
-
-
-def _groups(clusters: Sequence[Cluster], usable: tuple[int, ...], power_mode: str) -> list[tuple[str, tuple[int, ...]]]:
-    by_role: dict[str, list[int]] = {}
-    groups: list[tuple[str, tuple[int, ...]]]
-    for cluster in clusters:
-        allowed = sorted(set(cluster.cpus) & set(usable))
-        if allowed:
-            by_role.setdefault(cluster.role, []).extend(allowed)
-    if len(by_role) < 2:
-        return [("all", usable)]
-    order: tuple[str, ...] = ("big", "mid", "little")
-    roles = [(role, tuple(sorted(by_role[role]))) for role in order if role in by_role]
-    if power_mode == "efficiency":
-        return roles[::-1][:1]
-    combined = tuple(sorted(cpu for role, cpus in roles if role != "little" for cpu in cpus))
-    groups = [roles[0], ("all", usable), *roles[1:]]
-    if combined not in (cpus for _, cpus in groups):
-        groups.insert(1, ("big and mid", combined))
-    return groups
 
 
 def default_placement(engine: Engine, device: Device, usable_cpus: Sequence[int], power_mode: str) -> Placement:
@@ -66,10 +27,10 @@ def default_placement(engine: Engine, device: Device, usable_cpus: Sequence[int]
     if power_mode == "efficiency":
         return placements(device, usable, power_mode)[0]
     online = {cpu for cluster in device.clusters for cpu in cluster.online}
-    quota = math.ceil(device.cpu_quota) if device.cpu_quota is not None else len(usable)
-    if online <= set(usable) and quota >= len(usable):
+    bound = cpus_at_once(device, usable)
+    if online <= set(usable) and bound >= len(usable):
         return Placement()
-    return Placement(threads=max(1, min(len(usable), quota, engine.default_threads(len(usable)))))
+    return Placement(threads=max(1, min(bound, engine.default_threads(len(usable)))))
 
 
 def candidates(
@@ -78,6 +39,8 @@ def candidates(
     device: Device,
     usable_cpus: Sequence[int],
     power_mode: str = "balanced",
+    by_speed: Sequence[Sequence[int]] = (),
+    shared: bool = False,
 ) -> tuple[Candidate, ...]:
     """All ways: of each variant and engine the engine's own default first, then the other placements, then the
     accelerators that engine reaches.
@@ -88,7 +51,10 @@ def candidates(
         device: its clusters and accelerators.
         usable_cpus: those this process may use.
         power_mode: one of `POWER_MODES`.
+        by_speed: groups of CPUs as measured; see `placements`.
+        shared: whether independent requests may be shared out among several runners.
     """
+    where = _Where(device, tuple(usable_cpus), power_mode, tuple(by_speed), shared)
     found: list[Candidate] = []
     for variant in variants:
         able = engines.get(variant.format, ())
@@ -98,24 +64,37 @@ def candidates(
             found.append(_with_accuracy(none, variant))
         for engine in able:
             ways = [
-                *_on_cpu(variant, engine, device, usable_cpus, power_mode),
+                *_on_cpu(variant, engine, where),
                 *_on_accelerators(variant, engine, device),
             ]
             found += [_with_accuracy(way, variant) for way in ways]
     return tuple(found)
 
 
-def _on_cpu(
-    variant: Variant, engine: Engine, device: Device, usable_cpus: Sequence[int], power_mode: str
-) -> list[Candidate]:
-    default = default_placement(engine, device, usable_cpus, power_mode)
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """What the placements of all ways are made from; see `candidates`."""
+
+    device: Device
+    usable_cpus: tuple[int, ...]
+    power_mode: str
+    by_speed: tuple[Sequence[int], ...]
+    shared: bool
+
+
+def _on_cpu(variant: Variant, engine: Engine, where: _Where) -> list[Candidate]:
+    device, usable_cpus = where.device, where.usable_cpus
+    default = default_placement(engine, device, usable_cpus, where.power_mode)
     same_as_default = default.threads or engine.default_threads(len(usable_cpus))
-    found = [Candidate(variant=variant.name, engine=engine.name, placement=default, reason=DEFAULT)]
-    for placement in placements(device, usable_cpus, power_mode):
-        repeats = placement.cpus == default.cpus and placement.threads == same_as_default
-        if not repeats:
-            found.append(Candidate(variant=variant.name, engine=engine.name, placement=placement))
-    return found
+    wanted = placements(device, usable_cpus, where.power_mode, where.by_speed)
+    others = [one for one in wanted if one.cpus != default.cpus or one.threads != same_as_default]
+    if where.shared:
+        # Likelier than all others where requests need not wait for each other: no core waits for another one's threads.
+        others = [*lanes(device, usable_cpus, where.by_speed), *others]
+    return [
+        Candidate(variant=variant.name, engine=engine.name, placement=default, reason=DEFAULT),
+        *(Candidate(variant=variant.name, engine=engine.name, placement=one) for one in others),
+    ]
 
 
 def _on_accelerators(variant: Variant, engine: Engine, device: Device) -> list[Candidate]:

@@ -17,11 +17,14 @@ from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.formats import ModelFile
+from edge_sdk.measuring.cores import core_groups
 from edge_sdk.planner.candidates import barred, candidates
+from edge_sdk.planner.lanes import placed
 from edge_sdk.planner.plan_cache import cached_plan, keep_plan, plan_key
-from edge_sdk.planner.plans import Candidate, Placement, Plan
+from edge_sdk.planner.plans import Candidate, Plan
 from edge_sdk.planner.variants import Variant
 from edge_sdk.planner.wish import Wish
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import FeedCheck
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ class _Choosing:
         self.by_format = engines
         self.engines = {engine.name: engine for able in engines.values() for engine in able}
         self.cpus = usable_cpus()
+        self.by_speed = self._by_speed()
         self.open_size = OPEN_SIZES[0]
         self.admitted: set[tuple[str, str, str]] = set()
         self.tournament: Tournament | None = None
@@ -128,6 +132,14 @@ class _Choosing:
             keep_plan(key, choice.plan)
         return choice
 
+    def _by_speed(self) -> tuple[tuple[int, ...], ...]:
+        """CPUs by how fast they compute now, where nothing else tells them apart, and measuring is wanted."""
+        alike = len({cluster.role for cluster in self.device.clusters}) < 2
+        if not alike or self._given() or self.wish.budget_s == 0 or not set(self.cpus) <= set(self.device.usable_cpus):
+            return ()
+        groups = core_groups(self.cpus)
+        return groups if len(groups) > 1 else ()
+
     def _kept(self, key: str) -> Plan | None:
         kept = cached_plan(key)
         known = kept is not None and kept.engine in self.engines and kept.variant in self.variants
@@ -141,7 +153,9 @@ class _Choosing:
         from edge_sdk.planner.prediction import predict_table
 
         variants = tuple(self.variants.values())
-        found = candidates(variants, self.by_format, self.device, self.cpus, self.wish.power_mode)
+        shared = self.wish.objective == "throughput"
+        wish, by_format = self.wish, self.by_format
+        found = candidates(variants, by_format, self.device, self.cpus, wish.power_mode, self.by_speed, shared)
         if self._given():
             found = self._as_given(found)
         table = predict_table(found, variants, self.engines, self.device, self.cpus)
@@ -243,10 +257,7 @@ class _Choosing:
 
     def _load(self, candidate: Candidate) -> Runner:
         variant, engine = self.variants[candidate.variant], self.engines[candidate.engine]
-        placement = candidate.placement
-        options = replace(
-            self.options, threads=placement.threads, cpus=placement.cpus, accelerator=candidate.accelerator
-        )
+        options = replace(self.options, accelerator=candidate.accelerator)
         file = variant.file()
         if candidate.way not in self.admitted:
             began = time.perf_counter()
@@ -254,7 +265,7 @@ class _Choosing:
             self.admitted.add(candidate.way)
             if self.tournament is not None:
                 self.tournament.deadline += time.perf_counter() - began
-        return self.wrap(variant.wrap(engine.load(file, options)))
+        return placed(lambda where: self.wrap(variant.wrap(engine.load(file, where))), options, candidate.placement)
 
     def _request(self, runner: Runner) -> Request:
         """The request to measure with, run once; made-up inputs grow until the model takes them."""
@@ -295,7 +306,7 @@ class _Choosing:
         return plan_key(
             {
                 "device": self.device.fingerprint,
-                "cpus": f"{self.cpus} {frequency_limits_mhz()} {usable}",
+                "cpus": f"{self.cpus} {self.by_speed} {frequency_limits_mhz()} {usable}",
                 "model": " ".join(f"{variant.name}={variant.digest}" for variant in self.variants.values()),
                 "engines": str(sorted((name, engine.version()) for name, engine in self.engines.items())),
                 "wish": f"{wish.objective} {wish.power_mode} {sorted(wish.holds().items())} {shapes}",

@@ -18,8 +18,8 @@ from edge_sdk.errors import InputError
 from edge_sdk.graph.fusion import fused
 from edge_sdk.graph.view import Graph
 from edge_sdk.planner.cost_work import Work, class_of, works_of
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Place, Rates
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import Array
 
 __all__ = ["CostModel", "Prediction", "Profile", "predict"]

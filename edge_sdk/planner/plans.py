@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from edge_sdk.device.sysroot import cpu_list_text
+from edge_sdk.schedule.placing import Placement
 
-__all__ = ["SCHEMA", "Candidate", "Escalation", "Figures", "LinkFigures", "Placement", "Plan", "Remote"]
+__all__ = ["SCHEMA", "Candidate", "Escalation", "Figures", "LinkFigures", "Plan", "Remote"]
 
 SCHEMA = 1
 
@@ -15,11 +15,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate costs: predicted, or measured over `runs` requests.
 
     Attributes:
-        latency_ms: median of one request inside the engine.
+        latency_ms: median of one request inside the engine; of several lanes that of the slowest.
         p95_ms: what 95 of 100 requests stay below.
         low_ms, high_ms: where a prediction expects `latency_ms` to lie.
         energy_mj: energy of one request in millijoules; an estimate where `energy_measured` is False.
         runs: how many requests were measured; 0 for a prediction.
+        interval_ms: time from answer to answer while requests wait all the time; None where that is the latency.
     """
 
     latency_ms: float
@@ -29,27 +30,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     energy_mj: float | None = None
     energy_measured: bool = False
     runs: int = 0
+    interval_ms: float | None = None
 
-
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """The CPUs and thread count a runner computes on.
-
-    Attributes:
-        cpus: CPU ids; None for all the process may use (nothing is pinned).
-        threads: threads for one request; None for the engine's own default.
-        label: "all", "big", "mid", "little" or "given".
-    """
-
-    cpus: tuple[int, ...] | None = None
-    threads: int | None = None
-    label: str = "all"
-
-    def describe(self) -> str:
-        """One phrase: "2 threads on all CPUs", "4 threads on big CPUs 4-7"."""
-        threads = "default threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads != 1)}"
-        if self.cpus is None:
-            return f"{threads} on all CPUs"
-        return f"{threads} on {self.label} CPUs {cpu_list_text(self.cpus)}"
+    @property
+    def pace_ms(self) -> float:
+        """What counts for throughput: the time from answer to answer."""
+        return self.latency_ms if self.interval_ms is None else self.interval_ms
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +186,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         device: name of the device it was made for.
-        objective: what was minimised: "latency", "energy" or "bytes".
+        objective: what was minimised: "latency", "throughput" (the time from answer to answer), "energy" or "bytes".
         holds: the constraints it was made under, by name: "min_accuracy", "max_latency_ms", "max_memory_mb",
             "max_bytes", "max_leakage", "keep_input_local" (1.0), "rate_hz".
         misses: those of `holds` that no candidate meets, so that this plan breaks them.

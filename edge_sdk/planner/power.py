@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from edge_sdk.device.cpu_cores import design
 from edge_sdk.device.facts import Cluster, Device
-from edge_sdk.planner.plans import Placement
+from edge_sdk.schedule.placing import Placement
 
 __all__ = ["placement_watts"]
 

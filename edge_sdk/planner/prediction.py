@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from edge_sdk.device.facts import Device
 from edge_sdk.engines.base import Engine
 from edge_sdk.errors import EdgeError
 from edge_sdk.planner.cost import CostModel
 from edge_sdk.planner.memory import memory_mb
-from edge_sdk.planner.plans import Candidate, Figures, Placement
+from edge_sdk.planner.plans import Candidate, Figures
 from edge_sdk.planner.power import placement_watts
 from edge_sdk.planner.rates import Rates, rates_for
 from edge_sdk.planner.variants import Variant
+from edge_sdk.schedule.placing import Placement
 
 __all__ = ["predict_table", "watts_of"]
 
@@ -51,7 +52,8 @@ def predict_table(
             estimated.append(candidate)
             continue
         size_mb = memory_mb(candidate.engine, graph.parameter_bytes, graph.peak_activation_bytes)
-        candidate = msgspec.structs.replace(candidate, memory_mb=size_mb)
+        size_mb = round(size_mb * max(len(candidate.placement.lanes), 1), 1)
+        candidate = replace(candidate, memory_mb=size_mb)
         if rates is not None and candidate.accelerator == "cpu":
             key = candidate.variant, candidate.engine
             if key not in models:
@@ -75,8 +77,12 @@ def watts_of(candidate: Candidate, engine: Engine, device: Device, usable_cpus: 
     """Estimated power while the candidate computes, in watts; None on an accelerator, or where no cluster is known."""
     if candidate.accelerator != "cpu":
         return None
-    threads = _threads(candidate.placement, engine, usable_cpus)
-    return placement_watts(candidate.placement, threads, device, usable_cpus)
+    placement = candidate.placement
+    if placement.lanes:
+        cpus = tuple(cpu for lane in placement.lanes for cpu in lane)
+        placement = Placement(cpus=cpus, threads=len(cpus))
+    threads = _threads(placement, engine, usable_cpus)
+    return placement_watts(placement, threads, device, usable_cpus)
 
 
 def _threads(placement: Placement, engine: Engine, usable_cpus: Sequence[int]) -> int:
@@ -89,16 +95,21 @@ def _predicted(
     if model is None:
         return candidate
     placement = candidate.placement
-    threads = _threads(placement, engine, usable_cpus)
+    lanes = [Placement(cpus=cpus, threads=len(cpus)) for cpus in placement.lanes]
+    if not lanes:
+        lanes = [replace(placement, threads=_threads(placement, engine, usable_cpus))]
     watts = watts_of(candidate, engine, device, usable_cpus)
-    prediction = model.predict(Placement(cpus=placement.cpus, threads=threads, label=placement.label))
+    predictions = [model.predict(lane) for lane in lanes]
+    slowest = max(predictions, key=lambda prediction: prediction.latency_ms)
+    interval_ms = 1 / sum(1 / prediction.latency_ms for prediction in predictions)
     figures = Figures(
-        latency_ms=round(prediction.latency_ms, 4),
-        low_ms=round(prediction.low_ms, 4),
-        high_ms=round(prediction.high_ms, 4),
-        energy_mj=None if watts is None else round(prediction.latency_ms * watts, 4),
+        latency_ms=round(slowest.latency_ms, 4),
+        low_ms=round(slowest.low_ms, 4),
+        high_ms=round(slowest.high_ms, 4),
+        energy_mj=None if watts is None else round(interval_ms * watts, 4),
+        interval_ms=round(interval_ms, 4) if placement.lanes else None,
     )
-    return msgspec.structs.replace(candidate, predicted=figures)
+    return replace(candidate, predicted=figures)
 
 
 def _likeliest_first(table: Sequence[Candidate]) -> list[Candidate]:
@@ -106,6 +117,6 @@ def _likeliest_first(table: Sequence[Candidate]) -> list[Candidate]:
     best: dict[tuple[str, str, str], float] = {}
     for candidate in table:
         figures = candidate.predicted
-        latency_ms = figures.latency_ms if figures is not None else float("inf")
-        best[candidate.way] = min(latency_ms, best.get(candidate.way, latency_ms))
+        pace_ms = figures.pace_ms if figures is not None else float("inf")
+        best[candidate.way] = min(pace_ms, best.get(candidate.way, pace_ms))
     return sorted(table, key=lambda candidate: best[candidate.way])

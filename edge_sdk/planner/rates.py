@@ -25,7 +25,7 @@ import numpy as np
 
 from edge_sdk.device.facts import Device
 from edge_sdk.planner.cost_work import CLASSES, Work
-from edge_sdk.planner.plans import Placement
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import Array
 
 __all__ = ["ANY", "UNITS", "Place", "Rates", "place_key", "probe_key", "rates_for", "undisturbed_key"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from edge_sdk.errors import EdgeError
 from edge_sdk.planner.cost import CostModel
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Rates
 from edge_sdk.planner.remote import RemoteWay
 from edge_sdk.planner.variants import Variant
+from edge_sdk.schedule.placing import Placement
 
 if TYPE_CHECKING:
     from edge_sdk.bundle import Cut as KeptCut

@@ -18,7 +18,16 @@ import msgspec
 
 from edge_sdk.engines.base import Runner
 from edge_sdk.errors import EdgeError
-from edge_sdk.measuring import Comparison, compare, compare_paced, median_ms, paced_block
+from edge_sdk.measuring import (
+    Block,
+    Comparison,
+    back_to_back,
+    compare_blocks,
+    concurrent_block,
+    median_ms,
+    paced_block,
+)
+from edge_sdk.planner.lanes import LanesRunner
 from edge_sdk.planner.plans import Candidate, Figures
 from edge_sdk.planner.standings import Standings
 
@@ -69,7 +78,7 @@ class Tournament:
         request: makes the request to measure with, which it has run once.
         watts: estimated power of a candidate, in watts; None where nobody knows.
         meter: measures the power of running a request again and again, in watts; None where no sensor does.
-        objective: "latency" or "energy".
+        objective: "latency", "throughput" or "energy".
         budget_s: for everything.
         rate_hz: pace of the requests; None for back to back.
         max_latency_ms: a candidate that keeps it beats one that does not.
@@ -178,17 +187,17 @@ class Tournament:
             if budget_s <= 0:
                 self._note(seat.place, "not measured: loading and one request took the whole budget")
                 return
-            if self.rate_hz is None:
-                latency_ms, runs = median_ms(request, budget_s)
+            if self.rate_hz is None and not isinstance(seat.runner, LanesRunner):
+                pace_ms, runs = median_ms(request, budget_s)
             else:
-                times = paced_block(request, self.rate_hz)()
-                latency_ms, runs = statistics.median(times), len(times)
+                times = self._block(seat.runner, request)()
+                pace_ms, runs = statistics.median(times), len(times)
         except EdgeError as error:
             self._note(seat.place, f"not measured: a trial request failed ({error}); give a sample to measure with")
             return
         seat.request = request
         self._meter(seat.place, request)
-        self.table[seat.place] = self._measured(seat.place, latency_ms, runs, candidate.reason)
+        self.table[seat.place] = self._measured(seat, pace_ms, runs, candidate.reason)
 
     def _request(self, runner: Runner) -> Request:
         try:
@@ -224,12 +233,14 @@ class Tournament:
         own, others = candidate.predicted, best.predicted
         if own is None or others is None or own.low_ms is None or others.high_ms is None or candidate.way == best.way:
             return None
-        if best.measured is None or not 1 / MISLED <= best.measured.latency_ms / others.latency_ms <= MISLED:
+        if best.measured is None or not 1 / MISLED <= best.measured.pace_ms / others.pace_ms <= MISLED:
             return None
         price = self._price(self.table.index(candidate)) / self._price(self._seated().place)
-        if own.low_ms * price <= others.high_ms * HOPELESS:
+        least_ms = own.low_ms / own.latency_ms * own.pace_ms
+        most_ms = others.high_ms / others.latency_ms * others.pace_ms
+        if least_ms * price <= most_ms * HOPELESS:
             return None
-        return own.latency_ms * price / others.latency_ms
+        return own.pace_ms * price / others.pace_ms
 
     def _duel(self, place: int, share_s: float) -> None:
         seat, challenger = self._seated(), self.table[place]
@@ -243,7 +254,8 @@ class Tournament:
         try:
             request = self._request(runner)
             assert seat.request is not None
-            comparison = self._compare(seat.request, request, share_s, margin)
+            challenging = Seat(place, runner, request)
+            comparison = self._compare(seat, challenging, share_s, margin)
         except EdgeError as error:
             runner.close()
             self._note(place, f"cannot run: {error}")
@@ -253,35 +265,50 @@ class Tournament:
             self._note(place, "not measured: the budget was spent")
             return
         self._meter(place, request)
-        if self._settle(place, comparison, margin):
+        if self._settle(challenging, comparison, margin):
             seat.runner.close()
-            self.seat = Seat(place, runner, request)
+            self.seat = challenging
         else:
             runner.close()
 
-    def _compare(self, first: Request, second: Request, share_s: float, margin: float) -> Comparison | None:
-        if self.rate_hz is None:
-            return compare(first, second, share_s, margin)
-        return compare_paced(first, second, self.rate_hz, share_s, margin)
+    def _compare(self, first: Seat, second: Seat, share_s: float, margin: float) -> Comparison | None:
+        blocks = [self._block(seat.runner, seat.request) for seat in (first, second) if seat.request is not None]
+        return compare_blocks(blocks[0], blocks[1], share_s, margin)
 
-    def _settle(self, place: int, comparison: Comparison, margin: float) -> bool:
+    def _block(self, runner: Runner, request: Request) -> Block:
+        """Stretches of requests as they are meant to come: one after the other, paced, or as many as keep it busy."""
+        if isinstance(runner, LanesRunner):
+            return concurrent_block(request, runner.at_once)
+        return back_to_back(request) if self.rate_hz is None else paced_block(request, self.rate_hz)
+
+    def _settle(self, challenging: Seat, comparison: Comparison, margin: float) -> bool:
         """Writes the figures of a duel into the table; whether the challenger takes the place."""
+        place, seated_runner = challenging.place, self._seated().runner
         incumbent, challenger = self.table[self._seated().place], self.table[place]
         price = self._price(place) / self._price(self._seated().place)
         cost = replace(comparison, ratios=tuple(ratio * price for ratio in comparison.ratios))
-        told = f"{comparison.ratio:.2f} times the latency of {_short(incumbent, challenger)}"
+        told = f"{comparison.ratio:.2f} times the {self._counted()} of {_short(incumbent, challenger)}"
         told += f" ({len(comparison.ratios)} pairs)"
-        self.table[place] = self._measured(place, comparison.second_ms, comparison.runs, told, comparison.second_p95_ms)
+        self.table[place] = self._measured(
+            challenging, comparison.second_ms, comparison.runs, told, comparison.second_p95_ms
+        )
         seated = self.table[self._seated().place]
-        if seated.measured is not None and seated.measured.p95_ms is None:
-            figures = msgspec.structs.replace(seated.measured, p95_ms=_rounded(comparison.first_p95_ms))
+        measured = seated.measured
+        if measured is not None and measured.p95_ms is None and measured.interval_ms is None:
+            figures = msgspec.structs.replace(measured, p95_ms=_rounded(comparison.first_p95_ms))
             self.table[self._seated().place] = msgspec.structs.replace(seated, measured=figures)
         self._standings().record(place, self._seated().place, cost)
         wins = cost.second_wins(margin)
         limit = self.max_latency_ms
-        if limit is not None and (comparison.first_ms > limit) != (comparison.second_ms > limit):
-            wins = comparison.second_ms <= limit
+        if limit is not None:
+            first_ms = _latency_ms(seated_runner, comparison.first_ms)
+            second_ms = _latency_ms(challenging.runner, comparison.second_ms)
+            if (first_ms > limit) != (second_ms > limit):
+                wins = second_ms <= limit
         return wins
+
+    def _counted(self) -> str:
+        return "time from answer to answer" if self.objective == "throughput" else "latency"
 
     def _price(self, place: int) -> float:
         """What a millisecond of a candidate costs, in the objective's terms."""
@@ -293,17 +320,17 @@ class Tournament:
         if self.objective == "energy" and self.meter is not None and (watts := self.meter(request)):
             self.metered[place] = watts
 
-    def _measured(
-        self, place: int, latency_ms: float, runs: int, reason: str, p95_ms: float | None = None
-    ) -> Candidate:
+    def _measured(self, seat: Seat, pace_ms: float, runs: int, reason: str, p95_ms: float | None = None) -> Candidate:
+        place, lanes = seat.place, isinstance(seat.runner, LanesRunner)
         candidate = self.table[place]
         watts = self.metered.get(place) or self.watts(candidate)
         figures = Figures(
-            latency_ms=round(latency_ms, 4),
-            p95_ms=_rounded(p95_ms),
-            energy_mj=None if watts is None else round(latency_ms * watts, 4),
+            latency_ms=round(_latency_ms(seat.runner, pace_ms), 4),
+            p95_ms=None if lanes else _rounded(p95_ms),
+            energy_mj=None if watts is None else round(pace_ms * watts, 4),
             energy_measured=place in self.metered,
             runs=runs,
+            interval_ms=round(pace_ms, 4) if lanes else None,
         )
         return msgspec.structs.replace(candidate, measured=figures, reason=reason)
 
@@ -315,6 +342,11 @@ class Tournament:
 
     def _note(self, place: int, reason: str) -> None:
         self.table[place] = msgspec.structs.replace(self.table[place], reason=reason)
+
+
+def _latency_ms(runner: Runner, pace_ms: float) -> float:
+    """What one request takes, at most, where answers come so far apart."""
+    return runner.slowest_ms() if isinstance(runner, LanesRunner) else pace_ms
 
 
 def _failed(candidate: Candidate) -> bool:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_sdk.errors import InputError
-from edge_sdk.planner.candidates import POWER_MODES
+from edge_sdk.schedule.placing import POWER_MODES
 
 __all__ = ["OBJECTIVES", "Wish"]
 
-OBJECTIVES = ("latency", "energy", "bytes")
+OBJECTIVES = ("latency", "throughput", "energy", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,9 @@ class Wish:
     """What the caller asked for.
 
     Attributes:
-        objective: what to minimise: "latency"; "energy" of one request; or "bytes" that travel (among equals, as
-            all ways are that stay on the device, latency).
+        objective: what to minimise: "latency"; with "throughput" the time from answer to answer while requests wait all
+            the time; "energy" of one request; or "bytes" that travel (among equals, as all ways are that stay on the
+            device, latency).
         max_latency_ms: what one request may take. Where no candidate keeps it, the fastest is chosen and says so.
         power_mode: "performance", "balanced" or "efficiency" (little cores where there are any).
         budget_s: how long measuring may take; 0: from the cache, or by prediction, unmeasured.
@@ -47,6 +48,10 @@ class Wish:
             raise InputError(f"power_mode {self.power_mode!r} is not known; expected one of {', '.join(POWER_MODES)}")
         if not self.budget_s >= 0:
             raise InputError(f"plan_budget_s is {self.budget_s!r}; expected seconds, 0 or more")
+        if self.objective == "throughput" and self.rate_hz is not None:
+            raise InputError(
+                "rate_hz paces requests, and objective='throughput' asks for as many as can be: leave one out"
+            )
         for name in ("max_latency_ms", "max_memory_mb", "rate_hz"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):

@@ -12,6 +12,7 @@ import pytest
 
 from edge_sdk import bundle
 from edge_sdk.bench import BenchResult, Settings, bench
+from edge_sdk.device.affinity import usable_cpus
 from edge_sdk.errors import EdgeError, InputError, ModelNotFound
 from edge_sdk.signature import LogicalTensor, Signature
 
@@ -69,6 +70,14 @@ def test_pace_callers_and_duration_are_measured_where_asked_for(everything: tupl
     assert result.concurrent is not None and result.concurrent.concurrency == 2 and result.concurrent.per_s > 0
     assert result.soak is not None and len(result.soak.windows) == 2 and result.soak.ratio > 0
     assert result.memory_at_end.peak_mb is not None
+
+
+def test_cores_are_those_that_were_named(mlp: Path) -> None:
+    first = usable_cpus()[0]
+    result = bench(mlp, Settings(**QUICK, cores=str(first), power_mode="efficiency"))
+    assert result.way.placement.endswith(f"given CPUs {first}")
+    with pytest.raises(InputError, match=r"cores 'tiny': expected one of all"):
+        bench(mlp, Settings(**QUICK, cores="tiny"))
 
 
 def test_the_bare_engine_has_figures_of_its_own(everything: tuple[BenchResult, Progress]) -> None:

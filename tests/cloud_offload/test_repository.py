@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_offload.batching import form_of, joined, may_batch, parted
 from cloud_offload.coding import accepted
 from cloud_offload.repository import listed
 from edge_sdk.errors import InputShapeError, UnreadableInput
+from edge_sdk.schedule.joining import form_of, joined, may_batch, parted
 from edge_sdk.tensors import TensorSpec
 from tests.bundle.making import SIGNATURE, make
 from tests.cloud_offload.endpoints import Start, put

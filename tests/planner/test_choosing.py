@@ -18,8 +18,8 @@ from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.measuring import MAX_PAIRS, compare
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Choice, Plan, Variant, Wish, choose, variant_of_file
-from edge_sdk.planner.candidates import candidates, placements
-from edge_sdk.planner.plans import Placement
+from edge_sdk.planner.candidates import candidates
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import TensorSpec
 
 models = pytest.importorskip("tests.models")
@@ -188,43 +188,12 @@ def test_a_plan_has_a_json_form_that_reads_back(clock: Clock, file: ModelFile) -
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
 
 
-def test_threads_never_outnumber_the_cpus_they_run_on() -> None:
-    for machine in (ALIKE, BIG_LITTLE, THREE):
-        for placement in placements(machine, machine.usable_cpus):
-            assert placement.threads is not None
-            assert placement.threads <= len(placement.cpus or machine.usable_cpus)
-
-
-def test_where_cores_differ_each_role_is_a_placement() -> None:
-    labels = {(p.label, p.cpus) for p in placements(BIG_LITTLE, BIG_LITTLE.usable_cpus)}
-    assert labels == {("big", (4, 5, 6, 7)), ("all", None), ("little", (0, 1, 2, 3))}
-    labels = {(p.label, p.cpus) for p in placements(THREE, THREE.usable_cpus)}
-    assert labels == {
-        ("big", (7,)),
-        ("big and mid", (4, 5, 6, 7)),
-        ("all", None),
-        ("mid", (4, 5, 6)),
-        ("little", (0, 1, 2, 3)),
-    }
-    assert {p.label for p in placements(THREE, THREE.usable_cpus, "efficiency")} == {"little"}
-
-
-def test_cpus_that_may_not_be_used_are_left_out_and_a_quota_bounds_the_threads() -> None:
-    assert {p.cpus for p in placements(BIG_LITTLE, (0, 1, 4))} == {(4,), None, (0, 1)}
-    limited = device(cluster("0", "big", 0, 1, 2, 3), quota=1.5)
-    assert max(p.threads or 0 for p in placements(limited, limited.usable_cpus)) == 2
-
-
 def test_under_a_narrow_mask_the_default_is_bounded_too() -> None:
     engine = Timed(Clock(), {})
     only = [Variant("m", "onnx", "digest", lambda: open_model(models.onnx_add()))]
     table = candidates(only, {"onnx": [engine]}, ALIKE, (0, 1))
     assert table[0].placement == Placement(threads=2)
     assert candidates(only, {"onnx": [engine]}, ALIKE, (0, 1, 2, 3))[0].placement == Placement()
-
-
-def test_a_placement_names_its_cpus_as_linux_does() -> None:
-    assert Placement(cpus=(4, 5), threads=1, label="big").describe() == "1 thread on big CPUs 4-5"
 
 
 def test_one_request_entered_twice_is_no_win(clock: Clock) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import InputError
 from edge_sdk.planner.link_curves import AssumedLink, Curve, assumed_links, chosen_at, curves_of, envelope
-from edge_sdk.planner.plans import Candidate, Escalation, Figures, LinkFigures, Placement, Plan, Remote
+from edge_sdk.planner.plans import Candidate, Escalation, Figures, LinkFigures, Plan, Remote
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.wire.link_estimate import DOWN_HEAD_BYTES, UP_HEAD_BYTES
 
 LINK = AssumedLink(rtt_ms=40.0, up_mbps=4.0, down_mbps=8.0)

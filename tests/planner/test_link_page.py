@@ -18,7 +18,8 @@ from edge_sdk.errors import InputError, MissingExtra
 from edge_sdk.planner import link_page
 from edge_sdk.planner.link_curves import AssumedLink
 from edge_sdk.planner.link_page import render, write_page
-from edge_sdk.planner.plans import Candidate, Escalation, Figures, Placement, Plan, Remote
+from edge_sdk.planner.plans import Candidate, Escalation, Figures, Plan, Remote
+from edge_sdk.schedule.placing import Placement
 
 pytest.importorskip("jinja2")
 

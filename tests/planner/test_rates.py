@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from edge_sdk.device import load_profile
 from edge_sdk.planner.cost_work import Work
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Place, Rates, rates_for
 from edge_sdk.planner.rates_kept import keep_rates, kept_rates
+from edge_sdk.schedule.placing import Placement
 from edge_sdk.storage import cache_folder
 
 BIG, LITTLE = Place(("big",), 1), Place(("little",), 1)

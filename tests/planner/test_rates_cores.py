@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from edge_sdk.device import load_profile
 from edge_sdk.planner.cost_work import Work, class_of
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Rates
 from edge_sdk.planner.rates_cores import derived_rates
+from edge_sdk.schedule.placing import Placement
 
 CONV = Work("conv_1x1", "float32", 1e8, 1e6, 1e6, 1e5)
 

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("onnx")
 
 from edge_sdk.planner.cost import CostModel
-from edge_sdk.planner.plans import Placement
 from edge_sdk.planner.rates import Rates
 from edge_sdk.planner.remote_ways import LocalRun, remote_ways
+from edge_sdk.schedule.placing import Placement
 from tests.cut_variant import PACKING, by_coding, cut_variant
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 from edge_sdk.offloading.asked import Offload
 from edge_sdk.offloading.table import WaysTable
 from edge_sdk.planner import Plan, Wish
-from edge_sdk.planner.plans import Placement
+from edge_sdk.schedule.placing import Placement
 from tests.cut_variant import PACKING, by_coding, cut_variant
 
 PLAN = Plan(

@@ -1,0 +1,109 @@
+"""Requests of several callers computed together, where the model allows it and it was measured to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.samples import made_up_feeds
+from edge_sdk.errors import EdgeError, InputValueError
+from edge_sdk.measuring import compare_blocks, concurrent_block
+from edge_sdk.schedule.batches import Batches
+from edge_sdk.schedule.joining import may_batch
+
+__all__ = ["BatchedRunner", "Batching", "batched"]
+
+PAYS = 0.05
+"""So much more throughput, or requests are computed one by one."""
+LEAST_BUDGET_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What the caller allows.
+
+    Attributes:
+        max_batch: rows that are computed together at most, 2 or more.
+        max_delay_ms: so long a request waits for others at most.
+
+    Raises:
+        InputValueError: a figure makes no sense.
+    """
+
+    max_batch: int
+    max_delay_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_batch, bool) or not isinstance(self.max_batch, int) or self.max_batch < 2:
+            raise InputValueError(f"max_batch is {self.max_batch!r}; expected a whole number, 2 or more")
+        if not 0 <= self.max_delay_ms < 1e6:
+            raise InputValueError(f"max_delay_ms is {self.max_delay_ms!r}; expected milliseconds, 0 or more")
+
+
+class BatchedRunner(Runner):
+    """A runner whose requests are computed together when several threads ask at once.
+
+    Args:
+        inner: computes any number of rows; closed with this one.
+        batching: how many, and how long they may wait.
+    """
+
+    def __init__(self, inner: Runner, batching: Batching) -> None:
+        self.inner = inner
+        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
+        self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
+        self.notes, self.queue = inner.notes, inner.queue
+        self.at_once = max(batching.max_batch, inner.at_once)
+        self.batches = Batches(inner.run, batching.max_batch, batching.max_delay_ms)
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `Runner.run`; with `out` it is computed alone."""
+        assert self.inner is not None
+        return self.inner.run(feeds, out) if out else self.batches.run(feeds)
+
+    def placement(self) -> PlacementReport:
+        """See `Runner.placement`."""
+        assert self.inner is not None
+        return self.inner.placement()
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        assert self.inner is not None
+        self.inner.close()
+
+
+def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
+    """The runner, or one that computes requests together where that answers more of them.
+
+    Args:
+        runner: loaded.
+        batching: what the caller allows.
+        budget_s: for measuring; with 0 nothing is, and requests are computed together where the model allows it.
+    """
+    told = "requests are computed one by one: "
+    if not may_batch(runner.inputs, runner.outputs, runner.run):
+        return _noted(runner, told + "the rows of the model's first axis are not independent of each other")
+    together = BatchedRunner(runner, batching)
+    if budget_s == 0:
+        return _noted(together, f"up to {batching.max_batch} requests are computed together (not measured)")
+    feeds = made_up_feeds(runner.inputs, runner.optional_inputs)
+    callers = batching.max_batch
+    blocks = [concurrent_block(lambda run=run: run(feeds), callers) for run in (runner.run, together.run)]  # type: ignore[misc]
+    try:
+        found = compare_blocks(blocks[0], blocks[1], max(budget_s, LEAST_BUDGET_S), PAYS)
+    except EdgeError as error:
+        return _noted(runner, told + str(error))
+    if found is None or not found.second_wins(PAYS):
+        times = (
+            "it was not measured in time" if found is None else f"together they take {found.ratio:.2f} times as long"
+        )
+        return _noted(runner, told + times)
+    times = f"{1 / found.ratio:.1f} times as many answers of as many callers"
+    return _noted(together, f"up to {callers} requests are computed together: {times}")
+
+
+def _noted(runner: Runner, note: str) -> Runner:
+    runner.notes = (*runner.notes, note)
+    return runner

@@ -1,0 +1,99 @@
+"""Requests are computed together where the model allows it and it was measured to pay, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edge_sdk
+from edge_sdk.engines import LoadOptions, PlacementReport, Runner
+from edge_sdk.errors import InputError
+from edge_sdk.metrics import Histogram
+from edge_sdk.planner.batched import BatchedRunner, Batching, batched
+from edge_sdk.tensors import TensorSpec
+
+models = pytest.importorskip("tests.models")
+
+
+class Rows(Runner):
+    """Doubles any number of rows; a call takes as long whatever their number, or as long for each."""
+
+    def __init__(self, each: bool = False, mixes: bool = False, rows: int | str = "batch") -> None:
+        self.options, self.engine, self.model, self.queue = LoadOptions(), "rows", "m", Histogram()
+        self.inputs = (TensorSpec("x", "float32", (rows, 2)),)
+        self.outputs = (TensorSpec("y", "float32", (rows, 2)),)
+        self._each, self._mixes = each, mixes
+        self.closed = False
+
+    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        x = feeds["x"]
+        until_s = time.perf_counter() + 1e-3 * (len(x) if self._each else 1)
+        while time.perf_counter() < until_s:  # as a model does that leaves no processor to others
+            pass
+        return {"y": x * 2 + (x.mean() if self._mixes else 0)}
+
+    def placement(self) -> PlacementReport:
+        return PlacementReport((), (), False)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_where_a_call_takes_as_long_for_many_rows_they_are_computed_together() -> None:
+    runner = batched(Rows(), Batching(8), 1.0)
+    assert isinstance(runner, BatchedRunner)
+    assert "up to 8 requests are computed together:" in runner.notes[-1]
+    assert runner.at_once == 8
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(runner.run, [{"x": np.full((1, 2), n, np.float32)} for n in range(80)]))
+    assert [answer["y"][0, 0] for answer in answers] == [2.0 * n for n in range(80)]
+    assert runner.batches.batches < runner.batches.requests
+
+
+def test_where_rows_take_as_long_together_as_one_by_one_nothing_changes() -> None:
+    plain = Rows(each=True)
+    runner = batched(plain, Batching(8), 1.0)
+    assert runner is plain
+    assert runner.notes[-1].startswith("requests are computed one by one: together they take")
+
+
+@pytest.mark.parametrize("plain", [Rows(mixes=True), Rows(rows=4)], ids=["rows that mix", "a fixed first axis"])
+def test_rows_that_are_not_independent_are_never_joined(plain: Rows) -> None:
+    runner = batched(plain, Batching(8), 1.0)
+    assert runner is plain
+    assert "are not independent" in runner.notes[-1]
+
+
+def test_without_a_budget_they_are_joined_where_the_model_allows_it() -> None:
+    runner = batched(Rows(each=True), Batching(4), 0)
+    assert isinstance(runner, BatchedRunner)
+    assert "not measured" in runner.notes[-1]
+    runner.close()
+    assert runner.inner is not None and runner.inner.closed  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wrong", [{"max_batch": 1}, {"max_batch": 8, "max_delay_ms": -1.0}, {"max_batch": 2.5}])
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        edge_sdk.load(models.onnx_add(), trusted=True, **wrong)
+
+
+def test_a_session_gives_the_same_answers_joined_or_not() -> None:
+    pytest.importorskip("onnxruntime")
+    model = models.onnx_mlp()
+    generator = np.random.default_rng(0)
+    requests = [{"x": generator.standard_normal((1, 8)).astype(np.float32)} for _ in range(60)]
+    with edge_sdk.load(model, plan_budget_s=0, trusted=True) as plain:
+        expected = [plain.run(feeds) for feeds in requests]
+    with edge_sdk.load(model, plan_budget_s=0, trusted=True, max_batch=16, max_delay_ms=1) as session:
+        found = list(session.stream(requests))
+        notes = session.report().notes
+    assert any("together" in note or "one by one" in note for note in notes)
+    for one, other in zip(expected, found, strict=True):
+        for name in one:
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-6)
