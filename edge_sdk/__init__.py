@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edge_sdk.loading import load
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
+    from edge_sdk.scheduler import Scheduler
     from edge_sdk.session import Session
     from edge_sdk.tensors import TensorSpec
     from edge_sdk.wire.address import EndpointAddress
@@ -35,6 +36,7 @@ __all__ = [
     "EndpointAddress",
     "Plan",
     "Report",
+    "Scheduler",
     "Session",
     "TensorSpec",
     "__version__",
@@ -52,6 +54,7 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.loading": ("load",),
         "edge_sdk.planner": ("Plan",),
         "edge_sdk.report": ("Report",),
+        "edge_sdk.scheduler": ("Scheduler",),
         "edge_sdk.session": ("Session",),
         "edge_sdk.tensors": ("TensorSpec",),
         "edge_sdk.wire.address": ("EndpointAddress",),

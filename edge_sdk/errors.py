@@ -38,6 +38,8 @@
     │   ├── EndpointMismatch                the model there is not of this bundle, cut and codec
     │   └── InvalidAnswer                   its answer is broken, or not what the model gives
     ├── WireError (ValueError)              a body of the wire breaks the protocol or its limits; `.status`
+    ├── AdmissionRefused (RuntimeError)     a promise cannot be kept beside those already made; the figures say why
+    ├── RequestDropped (RuntimeError)       a request was given up: there was no room to wait
     └── DeadlineExceeded (TimeoutError)
 
 Each also inherits the builtin that fits, so `except ValueError` keeps working. A message says what was wrong,
@@ -50,6 +52,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "AcceleratorError",
+    "AdmissionRefused",
     "BundleDamaged",
     "BundleError",
     "BundleIncomplete",
@@ -78,6 +81,7 @@ __all__ = [
     "ModelNotFound",
     "OutOfMemory",
     "ProfileError",
+    "RequestDropped",
     "SessionClosed",
     "StorageError",
     "UnknownFeature",
@@ -283,3 +287,11 @@ class WireError(EdgeError, ValueError):
 
 class DeadlineExceeded(EdgeError, TimeoutError):
     """The answer did not come within the deadline."""
+
+
+class AdmissionRefused(EdgeError, RuntimeError):
+    """A promise cannot be kept beside those already made."""
+
+
+class RequestDropped(EdgeError, RuntimeError):
+    """A request was given up before it was computed: there was no room to wait."""

@@ -16,6 +16,7 @@ PUBLIC = [
     "EndpointAddress",
     "Plan",
     "Report",
+    "Scheduler",
     "Session",
     "TensorSpec",
     "__version__",

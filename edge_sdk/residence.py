@@ -1,0 +1,228 @@
+"""Models that share a budget of memory: loaded when they are needed, unloaded when others need the room.
+
+The least recently used of those that nobody uses goes first. Who needs a model waits for room; a model with a promise
+stays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_sdk.errors import InputValueError, OutOfMemory, SessionClosed
+from edge_sdk.measuring.processes import memory_of
+
+if TYPE_CHECKING:
+    from edge_sdk.session import Session
+
+__all__ = ["Residence"]
+
+_log = logging.getLogger(__name__)
+
+LEAST_OF_ESTIMATE = 0.3
+"""Growth of the process below this share of the estimate is taken for memory that another model had left."""
+
+
+@dataclass(slots=True, eq=False)
+class _Tenant:
+    """One model, loaded or not."""
+
+    name: str
+    load: Callable[[], Session]
+    keep: bool
+    size_mb: float = 0.0
+    session: Session | None = None
+    users: int = 0
+    used: int = 0
+    loads: int = 0
+
+
+class Residence:
+    """Keeps what is loaded within a budget. Any number of threads may use it.
+
+    Args:
+        budget_mb: what all models together may take; None for any.
+
+    Raises:
+        InputValueError: the budget is no number above 0.
+    """
+
+    def __init__(self, budget_mb: float | None) -> None:
+        if budget_mb is not None and not budget_mb > 0:
+            raise InputValueError(f"max_memory_mb is {budget_mb!r}; expected MiB above 0")
+        self.budget_mb = budget_mb
+        self._changed = threading.Condition()
+        self._loading = False
+        self._tenants: dict[str, _Tenant] = {}
+        self._turn = 0
+
+    def add(self, name: str, load: Callable[[], Session], *, keep: bool, size_mb: float | None = None) -> Session:
+        """Loads a model for the first time, and finds out what it takes.
+
+        Args:
+            name: each once.
+            load: loads it, now and whenever it is needed again.
+            keep: whether it stays loaded.
+            size_mb: what it is thought to take, as room must be made before.
+
+        Raises:
+            OutOfMemory: it does not fit into the budget beside those that stay.
+            EdgeError: as `load`.
+        """
+        tenant = _Tenant(name, load, keep, size_mb or 0.0)
+        with self._loading_of(tenant):
+            self._make_room(self._at_most(tenant.size_mb), tenant)
+            session = self._loaded(tenant)
+            with self._changed:
+                self._tenants[name] = tenant
+        try:
+            self._make_room(0.0, tenant)
+        except OutOfMemory:
+            self.remove(name)
+            raise
+        return session
+
+    def remove(self, name: str) -> None:
+        """Unloads a model for good, once nobody uses it. Idempotent."""
+        with self._changed:
+            tenant = self._tenants.pop(name, None)
+            if tenant is None:
+                return
+            self._changed.wait_for(lambda: tenant.users == 0)
+            session, tenant.session = tenant.session, None
+            self._changed.notify_all()
+        if session is not None:
+            session.close()
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[Session]:
+        """The model, loaded; it stays so within.
+
+        Raises:
+            SessionClosed: it was removed.
+            OutOfMemory: there is no room for it beside those that stay.
+            EdgeError: as loading it does.
+        """
+        tenant = self._hold(name)
+        try:
+            if tenant.session is None:
+                with self._loading_of(tenant) as needed:
+                    if needed:
+                        self._make_room(tenant.size_mb, tenant)
+                        self._loaded(tenant)
+            assert tenant.session is not None
+            yield tenant.session
+        finally:
+            with self._changed:
+                tenant.users -= 1
+                self._changed.notify_all()
+
+    def preload(self, name: str) -> None:
+        """Loads a model beside what runs, so that the next request finds it."""
+
+        def load() -> None:
+            with self.using(name):
+                pass
+
+        threading.Thread(target=load, name=f"edge-sdk-preload-{name}", daemon=True).start()
+
+    def resident(self) -> dict[str, float]:
+        """MiB of each that is loaded, the least recently used first."""
+        with self._changed:
+            loaded = [tenant for tenant in self._tenants.values() if tenant.session is not None]
+            return {tenant.name: tenant.size_mb for tenant in sorted(loaded, key=lambda tenant: tenant.used)}
+
+    def loads(self, name: str) -> int:
+        """How often a model was loaded."""
+        with self._changed:
+            return self._tenants[name].loads
+
+    def _hold(self, name: str) -> _Tenant:
+        with self._changed:
+            tenant = self._tenants.get(name)
+            if tenant is None:
+                raise SessionClosed(f"{name}: the session is closed; load the model again")
+            tenant.users += 1
+            self._turn += 1
+            tenant.used = self._turn
+            return tenant
+
+    @contextmanager
+    def _loading_of(self, tenant: _Tenant) -> Iterator[bool]:
+        """One loads at a time; whether it is still needed then. Who waits for a model goes on as soon as it is there:
+        it counts as one who uses it, and the next one to load may wait for that."""
+        with self._changed:
+            self._changed.wait_for(lambda: tenant.session is not None or not self._loading)
+            needed = tenant.session is None
+            if needed:
+                self._loading = True
+        try:
+            yield needed
+        finally:
+            with self._changed:
+                if needed:
+                    self._loading = False
+                self._changed.notify_all()
+
+    def _at_most(self, thought_mb: float) -> float:
+        """What is only thought to be taken is no reason to refuse: at most what those that stay leave."""
+        with self._changed:
+            staying_mb = sum(tenant.size_mb for tenant in self._tenants.values() if tenant.keep)
+        return min(thought_mb, max((self.budget_mb or 0.0) - staying_mb, 0.0))
+
+    def _loaded(self, tenant: _Tenant) -> Session:
+        before_mb = memory_of().private_mb
+        session = tenant.load()
+        after_mb = memory_of().private_mb
+        estimate_mb = session.plan.chosen.memory_mb or tenant.size_mb
+        grown_mb = (after_mb or 0.0) - (before_mb or 0.0)
+        measured_mb = grown_mb if grown_mb >= LEAST_OF_ESTIMATE * estimate_mb else estimate_mb
+        with self._changed:
+            tenant.session = session
+            tenant.size_mb = max(measured_mb, tenant.size_mb)
+            tenant.loads += 1
+        return session
+
+    def _make_room(self, wanted_mb: float, tenant: _Tenant) -> None:
+        """Unloads others until so much more fits; waits for those that are in use.
+
+        Raises:
+            OutOfMemory: those that stay leave too little.
+        """
+        if self.budget_mb is None:
+            return
+        while True:
+            with self._changed:
+                others = [other for other in self._tenants.values() if other is not tenant and other.session]
+                own_mb = tenant.size_mb if tenant.session is not None else wanted_mb
+                total_mb = own_mb + sum(other.size_mb for other in others)
+                if total_mb <= self.budget_mb:
+                    return
+                staying = {other.name: other.size_mb for other in others if other.keep}
+                if own_mb + sum(staying.values()) > self.budget_mb:
+                    raise OutOfMemory(
+                        f"{tenant.name}: takes {own_mb:.0f} MB; {sum(staying.values()):.0f} MB stay for"
+                        f" {', '.join(staying) or 'no other'}, and max_memory_mb is {self.budget_mb:g}"
+                    )
+                free = [other for other in others if not other.keep and not other.users]
+                if not free:
+                    self._changed.wait()
+                    continue
+                victim = min(free, key=lambda other: other.used)
+                session, victim.session = victim.session, None
+            assert session is not None
+            _log.info("%s makes room for %s", victim.name, tenant.name)
+            session.close()
+            _give_back()
+
+
+def _give_back() -> None:
+    """What the allocator holds of freed memory goes back to the system, where it can be told to."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
