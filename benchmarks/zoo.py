@@ -118,21 +118,25 @@ FAMILIES = {name: entry.family for name, entry in ENTRIES.items()}
 """The architecture of each model."""
 
 
-def build(name: str, seed: int = 0) -> Writer:
-    """The layers of one model, not yet written."""
+def build(name: str, seed: int = 0, batch: int | str | None = None) -> Writer:
+    """The layers of one model, not yet written; `batch` in the place of its own first dimension."""
     entry = ENTRIES[name]
-    net = Writer(name, seed + NAMES.index(name), folded=entry.folded, batch=entry.batch)
+    first = entry.batch if batch is None else batch
+    net = Writer(name, seed + NAMES.index(name), folded=entry.folded, batch=first)
     entry.build(net)
     return net
 
 
-def write(folder: str | Path, names: Iterable[str] | None = None, seed: int = 0) -> dict[str, Path]:
+def write(
+    folder: str | Path, names: Iterable[str] | None = None, seed: int = 0, batch: int | str | None = None
+) -> dict[str, Path]:
     """Writes models as FOLDER/NAME.onnx; one that is there already is left as it is.
 
     Args:
         folder: made where it is missing.
         names: some of `NAMES`; None for all.
         seed: of the weights; only a fresh folder takes a new one.
+        batch: first dimension of the inputs, in the place of each one's own; likewise.
 
     Returns:
         The path of each model by its name.
@@ -144,7 +148,7 @@ def write(folder: str | Path, names: Iterable[str] | None = None, seed: int = 0)
         paths[name] = folder / f"{name}.onnx"
         if not paths[name].exists():
             unfinished = folder / f".{name}.unfinished"
-            unfinished.write_bytes(build(name, seed).model().SerializeToString())
+            unfinished.write_bytes(build(name, seed, batch).model().SerializeToString())
             unfinished.replace(paths[name])
     return paths
 
