@@ -16,8 +16,9 @@ from edge_sdk.errors import DeviceError
 
 __all__ = ["UNEQUAL", "core_groups"]
 
-UNEQUAL = 1.25
-"""A core that takes so many times as long as the next faster one belongs to another group."""
+UNEQUAL = 1.6
+"""A core that takes so many times as long as the next faster one belongs to another group. A request that is shared out
+evenly is as slow as the slowest core: two at less than this are clearly faster together than the fast one alone."""
 TIMED_S, TIMES = 1e-3, 3
 """So long each core computes, so often; the shortest counts."""
 CONFIRMED, APART_S = 3, 4e-3
