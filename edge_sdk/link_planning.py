@@ -46,6 +46,11 @@ def plan_over_link(
 
     if not offload.endpoints and offload.link is None:
         raise InputError("neither a link nor an endpoint is given; expected --link 10mbit,40ms or --endpoint URL")
+    if wish.objective == "throughput":
+        raise InputError(
+            "objective is 'throughput' over a link; expected latency, energy or bytes: requests that do"
+            " not depend on each other are shared out among the cores of one device"
+        )
     if device is not None and device.fingerprint != this_device().fingerprint:
         return _predicted(model, offload, wish, device, variant)
     settings = Settings(None, LoadOptions(), wish, None, {}, False, False, False, variant, replace(offload, cut=None))

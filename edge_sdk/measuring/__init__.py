@@ -9,7 +9,7 @@ from edge_sdk.exports import on_first_use
 if TYPE_CHECKING:
     from edge_sdk.measuring.blocks import Block, Request, back_to_back, paced_block
     from edge_sdk.measuring.clocks import REAL_TIME, Clock, RealTime
-    from edge_sdk.measuring.comparing import MAX_PAIRS, Comparison, compare, compare_blocks, compare_paced, median_ms
+    from edge_sdk.measuring.comparing import MAX_PAIRS, Comparison, compare, compare_blocks, median_ms
     from edge_sdk.measuring.concurrency import Throughput, concurrent, concurrent_block
     from edge_sdk.measuring.cores import core_groups
     from edge_sdk.measuring.energy import Energy, EnergyMeter, EnergySource, energy_sources
@@ -38,7 +38,6 @@ __all__ = [
     "back_to_back",
     "compare",
     "compare_blocks",
-    "compare_paced",
     "concurrent",
     "concurrent_block",
     "core_groups",
@@ -63,7 +62,6 @@ __getattr__, __dir__ = on_first_use(
             "MAX_PAIRS",
             "compare",
             "compare_blocks",
-            "compare_paced",
             "median_ms",
         ),
         "edge_sdk.measuring.concurrency": ("Throughput", "concurrent", "concurrent_block"),

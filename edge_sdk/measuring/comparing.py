@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edge_sdk.measuring.blocks import BLOCK_S, SETTLE_S, Block, Request, back_to_back, paced_block
+from edge_sdk.measuring.blocks import BLOCK_S, SETTLE_S, Block, Request, back_to_back
 from edge_sdk.measuring.clocks import REAL_TIME, Clock
 from edge_sdk.measuring.confidence import Belief, believe
 from edge_sdk.measuring.latencies import median, percentile
 
-__all__ = ["MAX_PAIRS", "Comparison", "compare", "compare_blocks", "compare_paced", "median_ms"]
+__all__ = ["MAX_PAIRS", "Comparison", "compare", "compare_blocks", "median_ms"]
 
 MAX_PAIRS = 12
 MIN_PAIRS = 2
@@ -104,20 +104,6 @@ def compare(
         None where not even one pair of blocks fitted into the budget.
     """
     blocks = (back_to_back(first, SETTLE_S, BLOCK_S, clock), back_to_back(second, SETTLE_S, BLOCK_S, clock))
-    return compare_blocks(*blocks, budget_s, margin, max_pairs, clock)
-
-
-def compare_paced(
-    first: Request,
-    second: Request,
-    rate_hz: float,
-    budget_s: float,
-    margin: float = 0.03,
-    max_pairs: int = MAX_PAIRS,
-    clock: Clock = REAL_TIME,
-) -> Comparison | None:
-    """Compares two requests that come `rate_hz` times a second, as a camera's frames do; otherwise as `compare`."""
-    blocks = (paced_block(first, rate_hz, BLOCK_S, clock), paced_block(second, rate_hz, BLOCK_S, clock))
     return compare_blocks(*blocks, budget_s, margin, max_pairs, clock)
 
 

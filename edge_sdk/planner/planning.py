@@ -94,7 +94,7 @@ def plan(
         model: path of an ONNX or TFLite file or of a bundle, the bytes of a model, or an open `Bundle`.
         device: where it shall run; this machine where None. For a device that is not here (`Profile.device()`) nothing
             is measured: figures are predictions from its rates.
-        objective: what to minimise: "latency" or "energy".
+        objective: what to minimise: "latency", "energy", or with "throughput" the time from answer to answer.
         max_latency_ms: what one request may take, in milliseconds.
         min_accuracy: what a variant must reach by the bundle's metric, from 0 to 1.
         max_memory_mb: what weights and activations may take, in MiB.

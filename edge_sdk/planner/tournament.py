@@ -255,7 +255,8 @@ class Tournament:
             request = self._request(runner)
             assert seat.request is not None
             challenging = Seat(place, runner, request)
-            comparison = self._compare(seat, challenging, share_s, margin)
+            blocks = self._block(seat.runner, seat.request), self._block(runner, request)
+            comparison = compare_blocks(*blocks, share_s, margin)
         except EdgeError as error:
             runner.close()
             self._note(place, f"cannot run: {error}")
@@ -270,10 +271,6 @@ class Tournament:
             self.seat = challenging
         else:
             runner.close()
-
-    def _compare(self, first: Seat, second: Seat, share_s: float, margin: float) -> Comparison | None:
-        blocks = [self._block(seat.runner, seat.request) for seat in (first, second) if seat.request is not None]
-        return compare_blocks(blocks[0], blocks[1], share_s, margin)
 
     def _block(self, runner: Runner, request: Request) -> Block:
         """Stretches of requests as they are meant to come: one after the other, paced, or as many as keep it busy."""

@@ -219,12 +219,12 @@ class Link:
             if not 1 / TWICE_AS_CLEAR < taken_ms / max(expected_ms, 1e-9) < TWICE_AS_CLEAR:
                 off *= CLEARLY
         alarm = off >= CLEARLY and self._off <= 0
-        if off * self._off > 0:
+        if off or size_bytes >= self._streak_bytes / 2:  # one of few bytes does not deny that there is less bandwidth
             self._alarms.judge(off, now_s)
-            self._off += off
-        elif off or size_bytes >= self._streak_bytes / 2:  # one of few bytes does not deny that there is less bandwidth
-            self._alarms.judge(off, now_s)
-            self._off, self._streak_s, self._streak_bytes = off, now_s, size_bytes if off else 0
+            if off * self._off > 0:
+                self._off += off
+            else:
+                self._off, self._streak_s, self._streak_bytes = off, now_s, size_bytes if off else 0
         changed = abs(self._off) >= CHANGED_AFTER or (alarm and self._alarms.believed)
         if alarm:
             self._alarms.raised(now_s, heeded=changed)

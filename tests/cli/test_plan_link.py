@@ -112,6 +112,7 @@ def test_the_page_is_written(model: str, tmp_path: Path, capsys: Capture) -> Non
     ("flags", "told"),
     [
         (["--link", "fast"], "is not understood"),
+        (["--link", "10mbit,40ms", "--objective", "throughput"], "objective is 'throughput' over a link"),
         (["--link", "40ms"], "no bandwidth is given"),
         (["--keep-input-local"], "--keep-input-local is given without a link"),
         (["--report", "x.html"], "--report is given without a link"),

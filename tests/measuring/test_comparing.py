@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -11,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from edge_sdk.engines.simulated import SimulatedClock
-from edge_sdk.measuring import MAX_PAIRS, Comparison, compare, compare_blocks, compare_paced, median_ms
+from edge_sdk.measuring import MAX_PAIRS, Comparison, compare, compare_blocks, median_ms, paced_block
 
 
 def request(clock: SimulatedClock, ms: float, noise: Iterator[float] | None = None) -> Callable[[], object]:
@@ -142,7 +143,8 @@ def test_paced_requests_leave_the_machine_idle_between_them() -> None:
         clock.sleep((ms + (2.0 if idle_s > 0.01 else 0.0)) / 1e3)
         last["end"] = clock()
 
-    paced = compare_paced(lambda: dozing(2.0), lambda: dozing(1.0), 30.0, 20.0, clock=clock)
+    slow, fast = (paced_block(functools.partial(dozing, ms), 30.0, clock=clock) for ms in (2.0, 1.0))
+    paced = compare_blocks(slow, fast, 20.0, clock=clock)
     back_to_back = compare(lambda: dozing(2.0), lambda: dozing(1.0), 20.0, clock=clock)
     assert paced is not None and back_to_back is not None
     assert paced.ratio == pytest.approx(3 / 4, abs=0.01)
@@ -151,7 +153,8 @@ def test_paced_requests_leave_the_machine_idle_between_them() -> None:
 
 def test_a_pace_that_cannot_be_kept_becomes_back_to_back() -> None:
     clock = SimulatedClock()
-    comparison = compare_paced(request(clock, 50), request(clock, 100), 30.0, 20.0, clock=clock)
+    blocks = (paced_block(request(clock, ms), 30.0, clock=clock) for ms in (50, 100))
+    comparison = compare_blocks(*blocks, 20.0, clock=clock)
     assert comparison is not None and comparison.ratio == pytest.approx(2.0)
 
 
