@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import EdgeError
 from edge_sdk.formats import open_model
 from edge_sdk.graph import open_graph
@@ -34,7 +35,6 @@ from edge_sdk.graph.cuts import cut_at
 from edge_sdk.offload import LocalTail, SplitRunner
 from edge_sdk.offload.opening import open_split
 from edge_sdk.offload.parts import made_parts
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.retry import Retry

@@ -9,14 +9,15 @@ with edge_sdk.load("model.onnx") as session:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from edge_sdk.exports import on_first_use
 
 if TYPE_CHECKING:
-    from edge_sdk.activation import AcceleratorFallback
     from edge_sdk.device import Device, probe
     from edge_sdk.engines.base import CustomOps
+    from edge_sdk.engines.guard import AcceleratorFallback, AcceleratorState, Guard
     from edge_sdk.errors import EdgeError
     from edge_sdk.loading import load
     from edge_sdk.planner import Plan
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until the program says otherwise
+
 __all__ = [
     "AcceleratorFallback",
+    "AcceleratorState",
     "CustomOps",
     "Device",
     "EdgeError",
     "EndpointAddress",
+    "Guard",
     "Plan",
     "Report",
     "Scheduler",
@@ -47,9 +52,9 @@ __all__ = [
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "edge_sdk.activation": ("AcceleratorFallback",),
         "edge_sdk.device": ("Device", "probe"),
         "edge_sdk.engines.base": ("CustomOps",),
+        "edge_sdk.engines.guard": ("AcceleratorFallback", "AcceleratorState", "Guard"),
         "edge_sdk.errors": ("EdgeError",),
         "edge_sdk.loading": ("load",),
         "edge_sdk.planner": ("Plan",),

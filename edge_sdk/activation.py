@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Union
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
+from edge_sdk.engines.loading import load_guarded, waiting_for
 from edge_sdk.errors import AcceleratorError, EngineError, InputError
 from edge_sdk.tensors import FeedCheck
 
@@ -24,23 +25,16 @@ if TYPE_CHECKING:
     from edge_sdk.planner.batched import Batching
 
 __all__ = [
-    "AcceleratorFallback",
     "Active",
     "ModelSource",
     "Settings",
     "activate",
     "active_of",
-    "announce_fallback",
     "checked_cpus",
     "checked_threads",
-    "on_cpu_instead",
 ]
 
 ModelSource = Union[str, os.PathLike[str], bytes, "Bundle"]
-
-
-class AcceleratorFallback(UserWarning):
-    """An accelerator was asked for and the CPU does the work; the message names the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +80,18 @@ class Active:
         self.run = self.runner.run
 
     def plan_now(self) -> Plan:
-        """The plan; where its runner follows a link, as of its latest switch."""
+        """The plan; where its runner follows a link, as of its latest switch, and with what computes now where an
+        accelerator failed or came back."""
         from_runner: Callable[[], Plan] | None = getattr(self.runner, "plan_now", None)
-        return self.plan if from_runner is None else from_runner()
+        plan = self.plan if from_runner is None else from_runner()
+        states = self.runner.accelerators()
+        if len(states) == 1:
+            now = states[0].name if states[0].state == "working" else "cpu"
+            if now != plan.accelerator:
+                import msgspec
+
+                plan = msgspec.structs.replace(plan, accelerator=now)
+        return plan
 
     def retire(self, wait: bool = True) -> None:
         """Frees the runner when the last request in flight lets go. No new request may find this object.
@@ -215,9 +218,39 @@ def _planned(
     except AcceleratorError as error:
         if settings.options.strict or settings.options.accelerator == "cpu":
             raise
-        announce_fallback(str(error), events)
-        on_cpu = replace(settings, options=replace(settings.options, accelerator="cpu", accelerator_options={}))
-        return _planned(name, variants, on_cpu, events, use_cache)
+        return _planned_on_cpu(name, variants, settings, events, str(error))
+
+
+def _planned_on_cpu(
+    name: str, variants: tuple[Variant, ...], settings: Settings, events: list[str], cause: str
+) -> tuple[Runner, Plan]:
+    """As planned for the CPU; an accelerator that may come back takes over when it does."""
+    wanted = settings.options
+    on_cpu = replace(settings, options=replace(wanted, accelerator="cpu", accelerator_options={}))
+    runner, plan = _planned(name, variants, on_cpu, events, use_cache=True)
+    engine = next(e for e in _engines(variants, settings.engine)[_format(variants, plan)] if e.name == plan.engine)
+    if plan.kind != "local" or plan.placement.lanes or not _may_come_back(wanted, engine):
+        from edge_sdk.engines.guard import announce_fallback
+
+        announce_fallback(wanted.guard, cause)
+        return runner, plan
+    runner.close()
+    from edge_sdk.planner import Choice
+
+    variant = next(variant for variant in variants if variant.name == plan.variant)
+    wait = functools.partial(waiting_for, wanted, cause)
+    wrap = functools.partial(_wrapped, settings=settings)
+    return _load(Choice(plan, variant, None), engine, on_cpu, wrap, wait), plan
+
+
+def _format(variants: tuple[Variant, ...], plan: Plan) -> str:
+    return next(variant.format for variant in variants if variant.name == plan.variant)
+
+
+def _may_come_back(options: LoadOptions, engine: Engine) -> bool:
+    """Whether an accelerator is one that this engine knows of, or a library that may appear."""
+    known = {accelerator.name for accelerator in engine.accelerators()}
+    return math.isfinite(options.guard.rest_s) and (options.accelerator in known or "/" in options.accelerator)
 
 
 def _admit(file: ModelFile, engine: Engine, options: LoadOptions, trusted: bool) -> None:
@@ -235,13 +268,19 @@ def _planned_options(plan: Plan, settings: Settings) -> LoadOptions:
     return replace(settings.options, threads=placement.threads, cpus=placement.cpus, accelerator=plan.accelerator)
 
 
-def _load(choice: Choice, engine: Engine, settings: Settings, wrap: Callable[[Runner], Runner]) -> Runner:
+def _load(
+    choice: Choice,
+    engine: Engine,
+    settings: Settings,
+    wrap: Callable[[Runner], Runner],
+    load: Callable[[Engine, ModelFile, LoadOptions], Runner] = load_guarded,
+) -> Runner:
     from edge_sdk.planner.lanes import placed
 
     variant, options = choice.variant, _planned_options(choice.plan, settings)
     file = variant.file()
     _admit(file, engine, options, settings.trusted)
-    return placed(lambda where: wrap(variant.wrap(engine.load(file, where))), options, choice.plan.placement)
+    return placed(lambda where: wrap(variant.wrap(load(engine, file, where))), options, choice.plan.placement)
 
 
 def _offloaded(
@@ -271,7 +310,8 @@ def _offloaded(
 
     device = settings.device or this_device()
     try:
-        samples = samples_of(offload, choice.variant, name, lambda: engine.load(choice.variant.file(), options), around)
+        on_cpu = replace(options, accelerator="cpu", accelerator_options={})
+        samples = samples_of(offload, choice.variant, name, lambda: engine.load(choice.variant.file(), on_cpu), around)
         automatic = Automatic(
             offload,
             name,
@@ -314,7 +354,7 @@ def _cascaded(
     def load(variant: Variant) -> Runner:
         engine, file = engines[variant.format][0], variant.file()
         _admit(file, engine, options, settings.trusted)
-        return wrap(variant.wrap(engine.load(file, options)))
+        return wrap(variant.wrap(load_guarded(engine, file, options)))
 
     return cascaded(name, big, plan, variants, load, settings.wish.min_accuracy)
 
@@ -333,22 +373,3 @@ def _wrapped(runner: Runner, settings: Settings) -> Runner:
             runner.close()
             raise
     return runner
-
-
-def announce_fallback(cause: str, events: list[str]) -> None:
-    message = f"the CPU takes over from the accelerator: {cause}"
-    events.append(message)
-    warnings.warn(message, AcceleratorFallback, stacklevel=4)
-
-
-def on_cpu_instead(failed: Active, settings: Settings, cause: str, events: list[str]) -> tuple[Active, Settings]:
-    """The same model on the CPU after its accelerator failed at run time."""
-    announce_fallback(cause, events)
-    import msgspec
-
-    from edge_sdk.planner import this_device
-
-    device = msgspec.structs.replace(settings.device or this_device(), accelerators=())
-    options = replace(settings.options, accelerator="cpu", accelerator_options={})
-    settings = replace(settings, options=options, device=device)
-    return active_of(failed.name, failed.variants, settings, [], perf_counter()), settings

@@ -26,6 +26,8 @@
     ├── EngineError (RuntimeError)          an engine failed while loading or running
     │   ├── EngineNotInstalled (ImportError)
     │   ├── AcceleratorError                an accelerator is missing, refused the model, or failed
+    │   │   ├── AcceleratorCrashed          it took the process that it ran in with it
+    │   │   └── AcceleratorHung (TimeoutError)  it did not answer in time
     │   └── OutOfMemory (MemoryError)       memory for loading or running was refused
     ├── CompressionError (ValueError)       a variant cannot be made of this model; the message says why
     ├── MissingExtra (ImportError)          an optional dependency is not installed; the message names the extra
@@ -51,7 +53,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "AcceleratorCrashed",
     "AcceleratorError",
+    "AcceleratorHung",
     "AdmissionRefused",
     "BundleDamaged",
     "BundleError",
@@ -217,6 +221,14 @@ class EngineNotInstalled(EngineError, ImportError):
 
 class AcceleratorError(EngineError):
     """An accelerator is missing, refused the model, or failed."""
+
+
+class AcceleratorCrashed(AcceleratorError):
+    """An accelerator, or its driver, ended the process that it ran in."""
+
+
+class AcceleratorHung(AcceleratorError, TimeoutError):
+    """An accelerator gave no answer within the time that is taken for a hang."""
 
 
 class CompressionError(EdgeError, ValueError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.activation import ModelSource, Settings, activate, checked_cpus, checked_threads
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
+from edge_sdk.engines.guard import Guard, both
 from edge_sdk.errors import InputError
 from edge_sdk.session import Session, close_endpoints, uploads_of
 from edge_sdk.tensors import Feeds
@@ -37,6 +39,7 @@ def load(
     engine: str | Engine | None = None,
     accelerator: str = "cpu",
     accelerator_options: Mapping[str, str] | None = None,
+    guard: Guard | None = None,
     strict: bool = False,
     threads: int | None = None,
     cpus: Sequence[int] | None = None,
@@ -81,7 +84,8 @@ def load(
         variant: name of the one variant of a bundle that is wanted; chosen where None.
         engine: name of the engine, or an `Engine`; chosen where None.
         accelerator: "cpu", or the name of one that `edge-sdk device` lists. Where it fails, the CPU takes over with an
-            `AcceleratorFallback` warning that names the cause.
+            `AcceleratorFallback` warning that names the cause, until it is well again.
+        guard: how it is watched, in a process of its own; see `Guard`.
         accelerator_options: passed to the provider or delegate as they are.
         strict: raise instead of falling back to the CPU, also for a part of the nodes.
         threads, cpus: fixes these; nothing is measured then.
@@ -131,6 +135,8 @@ def load(
     from edge_sdk.planner import Wish
 
     began = perf_counter()
+    events: list[str] = []
+    guard = guard or Guard()
     options = LoadOptions(
         threads=checked_threads(threads),
         cpus=checked_cpus(cpus),
@@ -139,6 +145,7 @@ def load(
         strict=strict,
         custom_ops=tuple(custom_ops),
         initializer_inputs=tuple(initializer_inputs),
+        guard=replace(guard, tell=both(events.append, guard.tell)),
     )
     samples = None if sample is None else sample if isinstance(sample, Mapping) else {"": sample}
     wish = Wish(objective, max_latency_ms, power_mode, plan_budget_s, samples, min_accuracy, max_memory_mb, rate_hz)
@@ -175,7 +182,6 @@ def load(
         batching,
         replan,
     )
-    events: list[str] = []
     try:
         if (objective == "throughput" or batching is not None) and (offload is not None or state):
             given = "objective='throughput'" if objective == "throughput" else "max_batch"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_sdk.engines.guard import AcceleratorState
 from edge_sdk.metrics import Histogram, Summary
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         nodes: where the graph's nodes run; `verified` when engine and kernel told, not the request.
         workers: the engine's worker threads (the calling thread computes too and is not among them).
+        accelerators: how those fare that it was loaded for; empty where it is the CPU.
         lanes: where requests are shared out among several runners; empty where one answers all.
         stages: durations of "run" (all of `Session.run`), of it "queue" (waiting for a free interpreter, counted only
             where a request had to), and of "decode", "pre" and "post" where `Session.stage` timed them.
@@ -74,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     events: tuple[str, ...]
     lanes: tuple[Lane, ...] = ()
+    accelerators: tuple[AcceleratorState, ...] = ()
 
     def to_json(self) -> bytes:
         """The versioned JSON form."""
@@ -106,6 +109,7 @@ def make_report(
         notes=runner.notes,
         events=events,
         lanes=_lanes(runner),
+        accelerators=runner.accelerators(),
     )
 
 

@@ -11,7 +11,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.activation import Active, ModelSource, Settings, activate, on_cpu_instead
+from edge_sdk.activation import Active, ModelSource, Settings, activate
 from edge_sdk.errors import EngineError, InputError, OutOfMemory, SessionClosed
 from edge_sdk.metrics import DRAIN_AT, Histogram
 from edge_sdk.replanning import LEAST_BATCH, Replanner, lighter_than, worth_watching
@@ -180,22 +180,17 @@ class Session:
     def _after_failure(
         self, failed: Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
     ) -> dict[str, Array]:
-        """A failure that another way to run can make good loses no request: the CPU takes over from an accelerator, a
-        lighter variant from one that was refused memory, and answers this request and those that follow."""
-        options = self._settings.options
-        no_memory = isinstance(error, OutOfMemory)
-        if not no_memory and (failed.runner.options.accelerator == "cpu" or options.strict):
+        """Memory that was refused loses no request where there is a lighter variant: it answers this one and those that
+        follow. A failing accelerator's requests are answered by its runner, on the CPU."""
+        if not isinstance(error, OutOfMemory):
             raise error
         with self._change:
             if self._active is failed:
-                if no_memory:
-                    lighter = lighter_than(failed, self._settings, str(error))
-                    if lighter is None:
-                        raise error
-                    self._active = lighter
-                    self._events.append(f"{lighter.plan.variant} takes over from {failed.plan.variant}: {error}")
-                else:
-                    self._active, self._settings = on_cpu_instead(failed, self._settings, str(error), self._events)
+                lighter = lighter_than(failed, self._settings, str(error))
+                if lighter is None:
+                    raise error
+                self._active = lighter
+                self._events.append(f"{lighter.plan.variant} takes over from {failed.plan.variant}: {error}")
                 failed.retire(wait=False)  # this very request still holds it
         active = self._hold()
         try:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # Floor and room of every module or package below the top level; a name on one line shares one room.
 ROOMS: dict[str, tuple[int, str]] = {
+    "edge_sdk.breaker": (1, "ground"),
     "edge_sdk.errors": (1, "ground"),
     "edge_sdk.exports": (1, "ground"),
     "edge_sdk.metrics": (1, "ground"),

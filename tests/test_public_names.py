@@ -10,10 +10,12 @@ import edge_sdk.errors
 
 PUBLIC = [
     "AcceleratorFallback",
+    "AcceleratorState",
     "CustomOps",
     "Device",
     "EdgeError",
     "EndpointAddress",
+    "Guard",
     "Plan",
     "Report",
     "Scheduler",

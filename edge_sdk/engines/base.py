@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.engines.guard import AcceleratorState, Guard
+
 if TYPE_CHECKING:
     # For annotations only: listing engines and their versions needs neither numpy nor a model.
     from edge_sdk.device.facts import Accelerator
@@ -48,6 +50,7 @@ class LoadOptions:
         initializer_inputs: initialisers listed as graph inputs that stay inputs because the caller feeds them.
         spin: whether idle workers may spin; measuring switches it off so that candidates do not disturb each other.
         cache: whether what the engine prepares (an optimised graph) may be kept for the next start.
+        guard: how an accelerator is watched.
     """
 
     threads: int | None = None
@@ -59,6 +62,7 @@ class LoadOptions:
     initializer_inputs: tuple[str, ...] = ()
     spin: bool = True
     cache: bool = True
+    guard: Guard = field(default_factory=Guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,10 @@ class Runner(ABC):
     @abstractmethod
     def placement(self) -> PlacementReport:
         """Reads back where the runner computes. May run after `run` only: some workers start with the first request."""
+
+    def accelerators(self) -> tuple[AcceleratorState, ...]:
+        """How the accelerators fare that it computes on; empty where it computes on the CPU."""
+        return () if self.inner is None else self.inner.accelerators()
 
     def reset_state(self) -> None:  # noqa: B027 - most models carry none
         """Forgets what the model carries from request to request, so that the next one begins afresh."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
+from edge_sdk.engines.loading import load_guarded
 from edge_sdk.engines.registry import engines_for
 from edge_sdk.formats import ModelFile, ModelInfo, open_model
 from edge_sdk.graph.codec import coding_mark
@@ -66,7 +67,7 @@ def open_split(
 
     def load(content: bytes, part: str) -> Runner:
         with open_model(content, name=f"{model.name} ({part})") as file:
-            return runs_it.load(file, options)
+            return load_guarded(runs_it, file, options)
 
     info = model.describe()
     tail_info = tail_info or open_model(split.tail, name=f"{model.name} (tail)").describe()

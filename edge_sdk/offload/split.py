@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import EdgeError, EndpointResting, EngineError, SessionClosed
 from edge_sdk.metrics import Histogram
@@ -33,7 +34,6 @@ from edge_sdk.offload.sending import Sending
 from edge_sdk.offload.split_spec import SplitFigures, SplitSpec
 from edge_sdk.tensors import Array, check_out
 from edge_sdk.wire.blame import is_own_fault
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.encoded import Feed
 from edge_sdk.wire.endpoint import Answer, Endpoint

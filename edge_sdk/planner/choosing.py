@@ -14,6 +14,7 @@ from edge_sdk.device.affinity import usable_cpus
 from edge_sdk.device.facts import Device
 from edge_sdk.device.frequency_limits import frequency_limits_mhz
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
+from edge_sdk.engines.loading import load_guarded
 from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.formats import ModelFile
@@ -265,7 +266,11 @@ class _Choosing:
             self.admitted.add(candidate.way)
             if self.tournament is not None:
                 self.tournament.deadline += time.perf_counter() - began
-        return placed(lambda where: self.wrap(variant.wrap(engine.load(file, where))), options, candidate.placement)
+
+        def load(where: LoadOptions) -> Runner:
+            return self.wrap(variant.wrap(load_guarded(engine, file, where)))
+
+        return placed(load, options, candidate.placement)
 
     def _request(self, runner: Runner) -> Request:
         """The request to measure with, run once; made-up inputs grow until the model takes them."""

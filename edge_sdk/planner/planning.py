@@ -63,12 +63,18 @@ def engines_by_format(formats: Sequence[str]) -> dict[str, tuple[Engine, ...]]:
 
 def try_first(file: ModelFile, engine: Engine, options: LoadOptions) -> None:
     """Lets a child process load an unknown file first, so that one which crashes an engine never reaches this process.
+    Not where it runs in a process of its own anyway.
 
     Raises:
         DamagedModel, AcceleratorError: as `require_trial`.
     """
     from edge_sdk.engines.trial import require_trial
 
+    if options.accelerator != "cpu":
+        from edge_sdk.engines.apart import runs_apart
+
+        if runs_apart(engine, file, options):
+            return
     if engine.native and engine.version() is not None:
         require_trial(file, engine, options)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointMismatch, EndpointRefused
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.link import Link
 
 __all__ = ["blame", "is_own_fault"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import DeadlineExceeded, EndpointResting, EndpointUnreachable
 from edge_sdk.wire.blame import blame
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.connections import Connection, Connections
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.exchange import Unanswered

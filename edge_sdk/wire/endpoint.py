@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import EndpointMismatch, InvalidAnswer
 from edge_sdk.tensors import Array, TensorSpec
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.encoded import Feed
 from edge_sdk.wire.link import Link

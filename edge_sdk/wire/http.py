@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import DeadlineExceeded, EndpointError, EndpointRefused, InputError, InvalidAnswer, WireError
 from edge_sdk.tensors import TensorSpec
 from edge_sdk.wire.body import decode_response, encode_request
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.channel import Channel, Setup
 from edge_sdk.wire.connections import Address, Connection, Connections, TlsFiles
 from edge_sdk.wire.content_coding import coded, decoded, known_codings

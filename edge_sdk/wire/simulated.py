@@ -18,10 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import DeadlineExceeded, EdgeError, EndpointRefused, EndpointResting
 from edge_sdk.tensors import Array, TensorSpec
 from edge_sdk.wire.blame import blame
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import NO_DEADLINE, Deadline
 from edge_sdk.wire.encoded import Encoded, Feed
 from edge_sdk.wire.endpoint import Answer, Endpoint, ModelMetadata, TailIdentity, check_answer

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk import AcceleratorFallback, load
+from edge_sdk import AcceleratorFallback, Guard, load
 from edge_sdk.engines import Engine, LoadOptions, Runner, find_engine, trial
 from edge_sdk.engines.trial import require_trial
 from edge_sdk.errors import AcceleratorError, DamagedModel
@@ -97,11 +97,12 @@ def test_a_delegate_that_crashes_costs_the_accelerator_not_the_process(tmp_path:
     )
     subprocess.run(["gcc", "-w", "-shared", "-fPIC", "-o", library, source], check=True)
     with pytest.warns(AcceleratorFallback, match="SIGSEGV"):
-        session = load(models.tflite_add(), accelerator=str(library), plan_budget_s=0, trusted=True)
+        session = load(models.tflite_add(), accelerator=str(library), plan_budget_s=0)
     assert session.plan.accelerator == "cpu"
     session.close()
-    with pytest.raises(AcceleratorError, match="loading it crashed"):
-        load(models.tflite_add(), accelerator=str(library), plan_budget_s=0, trusted=True, strict=True)
+    for guard, words in ((Guard(), "loading crashed"), (Guard(apart=False), "loading it crashed")):
+        with pytest.raises(AcceleratorError, match=words):
+            load(models.tflite_add(), accelerator=str(library), plan_budget_s=0, trusted=True, strict=True, guard=guard)
 
 
 def test_the_verdict_is_told_and_remembered(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.offload import LocalTail, SplitFigures, SplitRunner
 from edge_sdk.offload.asking import MOST_AWAY
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.limits import Limits
 from edge_sdk.wire.retry import Retry

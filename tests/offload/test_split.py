@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.engines.base import PlacementReport, Runner
 from edge_sdk.errors import (
     EndpointRefused,
@@ -23,7 +24,6 @@ from edge_sdk.errors import (
 from edge_sdk.offload import LocalTail, SplitRunner
 from edge_sdk.offload.hedge import MARGIN_MS, MARGIN_SHARE, MOST_SPARED
 from edge_sdk.tensors import TensorSpec
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.endpoint import Endpoint
 from edge_sdk.wire.simulated import SimulatedEndpoint, SimulatedLink, SimulatedTimeline
 from tests.offload.splits import IDENTITY, SPLIT, Timed, answer_of, feeds_of, head, simulated_split, tail

@@ -22,13 +22,13 @@ import onnx
 import onnx.numpy_helper
 
 import edge_sdk
+from edge_sdk.breaker import Breaker
 from edge_sdk.formats import open_model
 from edge_sdk.graph import open_graph
 from edge_sdk.graph.cuts import cut_at
 from edge_sdk.offload import SplitFigures
 from edge_sdk.offload.opening import open_split
 from edge_sdk.offload.parts import made_parts
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.http import HttpEndpoint
 from tests import models
 from tests.cloud_offload.endpoints import Endpoint, put, start_endpoint

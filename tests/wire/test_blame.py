@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import (
     DeadlineExceeded,
     EdgeError,
@@ -14,7 +15,6 @@ from edge_sdk.errors import (
     WireError,
 )
 from edge_sdk.wire.blame import blame
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.link import Link
 from edge_sdk.wire.passage import Passage
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk.breaker import Breaker
 from edge_sdk.errors import DeadlineExceeded, EndpointUnreachable
-from edge_sdk.wire.breaker import Breaker
 from edge_sdk.wire.deadline import Deadline
 from edge_sdk.wire.dialling import MOST_LEFT_BEHIND
 from edge_sdk.wire.http import HttpEndpoint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.wire.breaker import Breaker
+from edge_sdk.breaker import Breaker
 from edge_sdk.wire.simulated import SimulatedTimeline
 
 

@@ -1,4 +1,4 @@
-"""A circuit breaker: an endpoint that keeps failing is left alone for a while, then tried by one request.
+"""A circuit breaker: what keeps failing, an endpoint or an accelerator, is left alone for a while, then tried once.
 
     closed ── `failures` in a row ──▶ open ── rest is over ──▶ half-open ── the trial succeeds ──▶ closed
                                        ▲                           │
