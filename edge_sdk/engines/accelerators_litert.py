@@ -18,7 +18,7 @@ from edge_sdk.engines.machine_parts import (
     usb_device,
 )
 
-__all__ = ["DELEGATES_VARIABLE", "delegate_paths", "litert_accelerators"]
+__all__ = ["DELEGATES_VARIABLE", "delegate_paths", "litert_accelerators", "runtime_folders"]
 
 DELEGATES_VARIABLE = "EDGE_SDK_TFLITE_DELEGATES"
 
@@ -86,11 +86,24 @@ def _vulkan_driver_file() -> str | None:
     return None
 
 
+def runtime_folders(package: Path) -> tuple[Path, ...]:
+    """Folders of makers' libraries that are installed as Python packages, beside LiteRT's or elsewhere.
+
+    Args:
+        package: folder of the ai_edge_litert package.
+    """
+    openvino = [package.parent / "openvino"]
+    if (elsewhere := package_folder("openvino")) is not None and package == package_folder("ai_edge_litert"):
+        openvino.append(elsewhere)
+    folders = [folder / "libs" for folder in dict.fromkeys(openvino) if (folder / "libs").is_dir()]
+    return (*folders, *package.parent.glob("ai_edge_litert_sdk_*/**/lib*"))
+
+
 def _litert_npu(package: Path, root: Path) -> Accelerator | None:
     vendors = sorted(path.parents[1].name for path in package.glob("vendors/*/dispatch/libLiteRtDispatch*.so"))
     if not vendors:
         return None
-    also = tuple(package.parent.glob("openvino/libs")) + tuple(package.parent.glob("ai_edge_litert_sdk_*/**/lib*"))
+    also = runtime_folders(package)
     lacking = []
     for vendor in vendors:
         names = _NPU_RUNTIMES.get(vendor, ())

@@ -291,8 +291,9 @@ def _content_of(model: ModelFile) -> int:
 
 
 def _started(task: Task, inherited: list[int]) -> subprocess.Popen[bytes]:
-    package_root = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.append({package_root!r}); from edge_sdk.engines.apart_child import main; main()"
+    # With the places that the program added: plug-ins may lie there.
+    places = [*sys.path, str(Path(__file__).resolve().parents[2])]
+    code = f"import sys; sys.path[:] = {places!r}; from edge_sdk.engines.apart_child import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, msgspec.json.encode(task).decode()],
         stdin=subprocess.DEVNULL,

@@ -117,7 +117,7 @@ class GuardedRunner(Runner):
         self._cpu: Runner | None = None
         self._kept: _Kept | None = None
         self._failures: Counter[str] = Counter()
-        self._answers, self._cpu_answers = itertools.count(1), itertools.count(1)
+        self._runs, self._answers, self._cpu_answers = itertools.count(1), itertools.count(1), itertools.count(1)
         self._answered = self._by_cpu_count = self._verified = self._restores = 0
         self._cause, self._finite = cause, True
         self._rest_s, self._restored_s = self._guard.rest_s, -math.inf
@@ -151,9 +151,13 @@ class GuardedRunner(Runner):
         ticket = None if held is None else self._breaker.admit()
         if held is None or ticket is None:
             return self._by_cpu(feeds, out)
+        checks = self._guard.check_every and next(self._runs) % self._guard.check_every == 0
         try:
             with held as runner:
-                answer = self._checked(runner, feeds, runner.run(feeds, out))
+                answer = runner.run(feeds, out)
+                self._require_finite(feeds, answer)
+                if checks:
+                    self._require_right(runner)
         except InputError:
             self._breaker.abandoned(ticket)
             if self.options.strict:
@@ -162,30 +166,34 @@ class GuardedRunner(Runner):
         except EngineError as error:
             return self._after_failure(ticket, error, feeds, out)
         self._breaker.succeeded(ticket)
+        self._answered = next(self._answers)
+        if checks:
+            self._verified = self._answered
         return answer
 
-    def _checked(self, runner: Runner, feeds: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-        """An answer that nothing speaks against.
+    def _require_finite(self, feeds: Mapping[str, Any], answer: dict[str, Any]) -> None:
+        """Compares an answer that holds NaN or infinity with the CPU's.
 
         Raises:
-            _WrongAnswer: something does.
+            _WrongAnswer: the CPU has numbers there.
         """
-        if self._finite and not _all_finite(answer) and not self.options.strict:
-            if fault := disagreement(answer, self._cpu_runner().run(feeds), self._guard.tolerance):
-                raise _WrongAnswer(self._told(f"it answers NaN or infinity where the CPU does not: {fault}"))
-            self._finite = False  # this model's own
-        self._answered = number = next(self._answers)
-        if self._guard.check_every and number % self._guard.check_every == 0:
-            self._require_right(runner)
-        return answer
+        if not self._finite or self.options.strict or _all_finite(answer):
+            return
+        if fault := disagreement(answer, self._cpu_runner().run(feeds), self._guard.tolerance):
+            raise _WrongAnswer(self._told(f"it answers NaN or infinity where the CPU does not: {fault}"))
+        self._finite = False  # this model's own
 
     def _require_right(self, runner: Runner) -> None:
+        """Compares the answer to the kept request with the CPU's.
+
+        Raises:
+            _WrongAnswer: they differ.
+        """
         kept = self._kept
         if kept is None:
             return
         if fault := disagreement(runner.run(kept.feeds), kept.expected, self._guard.tolerance):
             raise _WrongAnswer(self._told(f"it does not compute what the CPU computes: {fault}"))
-        self._verified = self._answered
 
     def _after_failure(
         self, ticket: int, error: EngineError, feeds: Mapping[str, Any], out: Mapping[str, Any] | None
@@ -233,7 +241,7 @@ class GuardedRunner(Runner):
         return self._rest_s
 
     def _in_doubt(self, kind: str) -> str:
-        doubtful = self._answered - self._verified - 1
+        doubtful = self._answered - self._verified
         return f"; the {doubtful} answers before may have been wrong" if kind == "wrong" and doubtful > 0 else ""
 
     def _probe(self, failed: _Held | None) -> None:

@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edge_sdk.engines.litert_factory import ModelSource
 from edge_sdk.engines.litert_interpreter import copy_into
 from edge_sdk.engines.litert_library import import_interpreter, installed, sifted
 from edge_sdk.engines.litert_pool import Pool
+from edge_sdk.engines.litert_vendors import is_vendor_option, load_runtimes, vendor_options
 from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, EdgeError
 from edge_sdk.formats import ModelFile
@@ -169,16 +171,23 @@ class _Compiling:
         paths = {key: given.pop(key) for key in _ENVIRONMENT_KEYS if key in given}
         known = {field.name for field in dataclasses.fields(self.library.GpuOptions)}
         switches = {}
+        if self.options.accelerator == "npu":
+            load_runtimes(Path(self.library.__file__).parent)
+        try:
+            of_vendors = vendor_options(self.library, {k: given.pop(k) for k in list(given) if is_vendor_option(k)})
+        except ValueError as error:
+            raise self._failed(str(error)) from error
         for key, value in given.items():
             if self.options.accelerator != "gpu" or key not in known or value not in ("true", "false"):
                 raise self._failed(
                     f"option {key}={value!r} is not known; expected paths {', '.join(_ENVIRONMENT_KEYS)},"
-                    f" or for the gpu true or false for {', '.join(sorted(known))}"
+                    f" for the gpu true or false for {', '.join(sorted(known))},"
+                    " or a maker's own (intel_openvino.graph_backend=cpu)"
                 )
             switches[key] = value == "true"
         cpu = self.library.CpuOptions(num_threads=self.options.threads or 1)
         gpu = self.library.GpuOptions(**switches)
-        options = self.library.Options(hardware_accelerators=kind, cpu_options=cpu, gpu_options=gpu)
+        options = self.library.Options(hardware_accelerators=kind, cpu_options=cpu, gpu_options=gpu, **of_vendors)
         return options, self.library.Environment.create(**paths)
 
     def _failed(self, reason: str) -> AcceleratorError:
