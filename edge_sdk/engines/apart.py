@@ -216,6 +216,7 @@ class _Child:
                 accelerator=options.accelerator,
                 accelerator_options=dict(options.accelerator_options),
                 strict=options.strict,
+                cache=options.cache,
                 initializer_inputs=options.initializer_inputs,
                 custom_ops=tuple((library.path, library.sha256) for library in options.custom_ops),
                 control=theirs.fileno(),

@@ -33,6 +33,7 @@ class Task(msgspec.Struct, frozen=True):
     accelerator: str
     accelerator_options: dict[str, str]
     strict: bool
+    cache: bool
     initializer_inputs: tuple[str, ...]
     custom_ops: tuple[tuple[str, str], ...]
     control: int
@@ -51,6 +52,7 @@ class Task(msgspec.Struct, frozen=True):
             accelerator=self.accelerator,
             accelerator_options=self.accelerator_options,
             strict=self.strict,
+            cache=self.cache,
             initializer_inputs=self.initializer_inputs,
             custom_ops=tuple(CustomOps(path, sha256) for path, sha256 in self.custom_ops),
         )

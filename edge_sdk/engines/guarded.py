@@ -128,12 +128,9 @@ class GuardedRunner(Runner):
             self._take_specs(self._cpu_runner())
             self._fail(self._breaker.admit() or 0, "start", cause)
             return
-        runner = self._started()
         try:
-            self._prepare_cpu()
-            self._require_right(runner)
+            runner = self._prepared()
         except BaseException:
-            runner.close()
             self._close_cpu()
             raise
         self._take_specs(runner)
@@ -282,9 +279,29 @@ class GuardedRunner(Runner):
     def _restarted(self) -> Runner:
         with self._loading:
             try:
-                runner = self._started()
+                runner = self._started(self.options)
             finally:
                 self._file.close()
+        return self._seen_right(runner)
+
+    def _prepared(self) -> Runner:
+        runner = self._started(self.options)
+        try:
+            self._prepare_cpu()
+        except BaseException:
+            runner.close()
+            raise
+        try:
+            return self._seen_right(runner)
+        except _WrongAnswer as wrong:
+            if not self.options.cache:
+                raise
+            # What was compiled at an earlier start may be stale in a way that nothing else tells.
+            _log.info("%s: compiled anew: %s", self.model, wrong)
+            return self._seen_right(self._started(replace(self.options, cache=False)))
+
+    def _seen_right(self, runner: Runner) -> Runner:
+        """The runner, or the error that its answer is wrong, with it closed."""
         try:
             self._require_right(runner)
         except BaseException:
@@ -292,8 +309,7 @@ class GuardedRunner(Runner):
             raise
         return runner
 
-    def _started(self) -> Runner:
-        options = self.options
+    def _started(self, options: LoadOptions) -> Runner:
         if self._apart:
             runner: Runner = ApartRunner(self._engine, self._file, options, self._guard.timeout_s)
         else:

@@ -10,19 +10,28 @@ from edge_sdk.engines.base import LoadOptions
 from edge_sdk.engines.custom_ops import checked_library
 from edge_sdk.engines.graph_cache import GraphCache
 from edge_sdk.engines.onnxruntime_errors import load_error
-from edge_sdk.engines.onnxruntime_providers import CPU_PROVIDER, nodes_elsewhere, provider_targets
+from edge_sdk.engines.onnxruntime_providers import (
+    CPU_PROVIDER,
+    ProviderTarget,
+    nodes_elsewhere,
+    provider_targets,
+)
 from edge_sdk.engines.onnxruntime_runner import OnnxRuntimeRunner
 from edge_sdk.engines.workers import WorkerMark
 from edge_sdk.errors import AcceleratorError, InputNameError
 from edge_sdk.formats import ModelFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnxruntime
 
 __all__ = ["Loading"]
 
 _log = logging.getLogger(__name__)
 _SILENT = 4
+_SHOWN = 20
+"""How many nodes a message names at most."""
 
 
 class Loading:
@@ -114,15 +123,8 @@ class Loading:
         accelerator, strict = self.options.accelerator, self.options.strict
         refused = "it offers no device on this machine"
         for target in provider_targets(ort, accelerator):
-            settings = self._settings(ort)
-            if strict:
-                settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-            arguments = target.use(settings, self.options.accelerator_options, beside_cpu=not strict)
             try:
-                # Without enable_fallback=0 the Python layer would try again on the CPU and hide the reason.
-                session = ort.InferenceSession(
-                    self._source(settings, removed), settings, enable_fallback=0, **arguments
-                )
+                session = self._compiled(ort, target, removed)
             except Exception as error:  # noqa: BLE001 - the engine raises what it likes; the next device may do
                 told = str(load_error(error, self.model.name, self.installed))
                 refused = told.removeprefix(f"{self.model.name}: ")
@@ -131,10 +133,62 @@ class Loading:
             if on_cpu is None:
                 refused = "it took no node; the CPU would run all"
             elif strict and on_cpu:
-                refused = f"these nodes would stay on the CPU: {', '.join(on_cpu[:20])}"
+                more = f" and {len(on_cpu) - _SHOWN} more" if len(on_cpu) > _SHOWN else ""
+                refused = f"these nodes would stay on the CPU: {', '.join(on_cpu[:_SHOWN])}{more}"
             else:
                 return session
         raise AcceleratorError(f"{self.model.name}: accelerator {accelerator!r}: {refused}")
+
+    def _compiled(self, ort: Any, target: ProviderTarget, removed: list[str]) -> onnxruntime.InferenceSession:
+        """A session on one device: of the form compiled at an earlier start, or of the model, whose compiled form is
+        then kept where the provider makes one (an EPContext model)."""
+        cache = GraphCache(f"onnxruntime {self.installed}")
+        external = bool(self.model.describe().external_files)
+        if not self.options.cache or external or self.options.custom_ops:
+            return self._on(ort, target, removed)
+        told = (target.provider, target.build, *sorted(self.options.accelerator_options.items()))
+        key = cache.key(self.model.fingerprint, f"compiled {told} {sorted(self.options.initializer_inputs)}")
+        if (kept := cache.find(key)) is not None:
+            try:
+                session = self._on(ort, target, removed, kept)
+            except Exception as error:  # noqa: BLE001 - another driver, another chip: the model itself is still there
+                _log.warning("%s: the kept compiled form is made again: %s", self.model.name, error)
+                cache.drop(key)
+            else:
+                self.notes.append("the compiled form of an earlier start was used")
+                return session
+        workspace = cache.workspace(key)
+        try:
+            session = self._on(ort, target, removed, keep_in=workspace)
+        except Exception:
+            if workspace is None:
+                raise
+            workspace.unlink(missing_ok=True)
+            return self._on(ort, target, removed)  # some cannot keep what they can compile
+        if workspace is not None:
+            cache.keep(key, workspace)
+        return session
+
+    def _on(
+        self,
+        ort: Any,
+        target: ProviderTarget,
+        removed: list[str],
+        compiled: bytes | None = None,
+        keep_in: Path | None = None,
+    ) -> onnxruntime.InferenceSession:
+        settings = self._settings(ort)
+        if keep_in is not None:
+            for key, value in (("enable", "1"), ("file_path", str(keep_in)), ("embed_mode", "1")):
+                settings.add_session_config_entry(f"ep.context_{key}", value)
+        tells = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+        if self.options.strict and not tells:
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        beside_cpu = tells or not self.options.strict  # what stays on the CPU is then named
+        arguments = target.use(settings, self.options.accelerator_options, beside_cpu=beside_cpu)
+        source = self._source(settings, removed) if compiled is None else compiled
+        # Without enable_fallback=0 the Python layer would try again on the CPU and hide the reason.
+        return ort.InferenceSession(source, settings, enable_fallback=0, **arguments)
 
     def _source(self, settings: Any, removed: list[str]) -> str | bytes:
         path = self.model.path

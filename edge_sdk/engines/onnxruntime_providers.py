@@ -39,11 +39,13 @@ class ProviderTarget:
         provider: its name, as the engine records it for the nodes it runs.
         options: without which it does not start.
         device: the engine's own description; None for a provider that is built in.
+        build: what tells one build of a plug-in from another; "" for a provider that is built in.
     """
 
     provider: str
     options: Mapping[str, str]
     device: Any | None = None
+    build: str = ""
 
     @property
     def simulated(self) -> bool:
@@ -79,7 +81,8 @@ def provider_targets(ort: Any, accelerator: str) -> tuple[ProviderTarget, ...]:
     plugin = next((p for p in plugin_libraries() if p.name == accelerator), None)
     if plugin is not None:
         devices = _registered(ort, plugin)
-        return tuple(ProviderTarget(d.ep_name, provider_options(accelerator), d) for d in devices)
+        options, build = provider_options(accelerator), _build_of(plugin)
+        return tuple(ProviderTarget(d.ep_name, options, d, build) for d in devices)
     provider = provider_of(accelerator)
     available = ort.get_available_providers()
     if provider not in available:
@@ -107,6 +110,14 @@ def _registered(ort: Any, plugin: PluginLibrary) -> tuple[Any, ...]:
             added.sort(key=lambda device: (kind not in str(device.device.type), "CPU" in str(device.device.type)))
             _devices_of[plugin.name] = tuple(added)
         return _devices_of[plugin.name]
+
+
+def _build_of(plugin: PluginLibrary) -> str:
+    try:
+        status = plugin.path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _device_key(device: Any) -> tuple[Any, ...]:
