@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Union
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.loading import load_guarded, waiting_for
 from edge_sdk.errors import AcceleratorError, EngineError, InputError
+from edge_sdk.events import Events
 from edge_sdk.tensors import FeedCheck
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _engines(variants: tuple[Variant, ...], wanted: str | Engine | None) -> dict
     return {model_format: (engine,) for model_format in formats if model_format in engine.formats}
 
 
-def activate(source: ModelSource, settings: Settings, events: list[str], *, use_cache: bool = True) -> Active:
+def activate(source: ModelSource, settings: Settings, events: Events, *, use_cache: bool = True) -> Active:
     """From a file or bundle to something that runs: check, plan (with a trial of what is unknown), load."""
     from edge_sdk.planner.sources import open_variants
 
@@ -165,7 +166,7 @@ def active_of(
     name: str,
     variants: tuple[Variant, ...],
     settings: Settings,
-    events: list[str],
+    events: Events,
     began: float,
     *,
     use_cache: bool = True,
@@ -186,7 +187,7 @@ def active_of(
 
 
 def _planned(
-    name: str, variants: tuple[Variant, ...], settings: Settings, events: list[str], use_cache: bool
+    name: str, variants: tuple[Variant, ...], settings: Settings, events: Events, use_cache: bool
 ) -> tuple[Runner, Plan]:
     from edge_sdk.planner import choose, this_device
 
@@ -222,7 +223,7 @@ def _planned(
 
 
 def _planned_on_cpu(
-    name: str, variants: tuple[Variant, ...], settings: Settings, events: list[str], cause: str
+    name: str, variants: tuple[Variant, ...], settings: Settings, events: Events, cause: str
 ) -> tuple[Runner, Plan]:
     """As planned for the CPU; an accelerator that may come back takes over when it does."""
     wanted = settings.options
@@ -233,6 +234,7 @@ def _planned_on_cpu(
         from edge_sdk.engines.guard import announce_fallback
 
         announce_fallback(wanted.guard, cause)
+        events.add("accelerator_fallback")
         return runner, plan
     runner.close()
     from edge_sdk.planner import Choice
@@ -290,7 +292,7 @@ def _offloaded(
     engine: Engine,
     settings: Settings,
     wrap: Callable[[Runner], Runner],
-    events: list[str],
+    events: Events,
 ) -> tuple[Runner, Plan]:
     """The model with endpoints: cut where the caller says, or as the planner finds best, now and later."""
     offload, options = settings.offload, _planned_options(choice.plan, settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edge_sdk.activation import ModelSource, Settings, activate
 from edge_sdk.engines.base import LoadOptions
 from edge_sdk.errors import InputError
+from edge_sdk.events import Events
 
 if TYPE_CHECKING:
     from edge_sdk.device.facts import Device
@@ -54,7 +55,7 @@ def plan_over_link(
     if device is not None and device.fingerprint != this_device().fingerprint:
         return _predicted(model, offload, wish, device, variant)
     settings = Settings(None, LoadOptions(), wish, None, {}, False, False, False, variant, replace(offload, cut=None))
-    active = activate(model, settings, [], use_cache=use_cache)
+    active = activate(model, settings, Events(), use_cache=use_cache)
     active.runner.close()
     return active.plan
 

@@ -11,6 +11,7 @@ from edge_sdk.activation import ModelSource, Settings, activate, checked_cpus, c
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
 from edge_sdk.engines.guard import Guard, both
 from edge_sdk.errors import InputError
+from edge_sdk.events import Events
 from edge_sdk.session import Session, close_endpoints, uploads_of
 from edge_sdk.tensors import Feeds
 
@@ -135,7 +136,7 @@ def load(
     from edge_sdk.planner import Wish
 
     began = perf_counter()
-    events: list[str] = []
+    events = Events()
     guard = guard or Guard()
     options = LoadOptions(
         threads=checked_threads(threads),

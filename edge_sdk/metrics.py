@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-__all__ = ["DRAIN_AT", "Histogram", "Summary"]
+__all__ = ["DRAIN_AT", "Distribution", "Histogram", "Summary", "joined"]
 
 _BUCKETS_PER_E = 50.0
 """Buckets are e^(1/50) apart: a percentile is right to 1 %."""
@@ -25,6 +26,20 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     p90_ms: float | None = None
     p99_ms: float | None = None
     max_ms: float | None = None
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """A histogram with few buckets, in the form that Prometheus knows.
+
+    Attributes:
+        count: of all durations.
+        total_ms: their sum.
+        up_to: by edge, how many were at most so long. Those within 1 % of an edge may be on either side of it.
+    """
+
+    count: int
+    total_ms: float
+    up_to: tuple[int, ...]
 
 
 class Histogram:
@@ -82,6 +97,24 @@ class Histogram:
                 max_ms=round(self._max, 6),
             )
 
+    def distribution(self, edges_ms: Sequence[float]) -> Distribution:
+        """What it holds, counted up to each of several edges.
+
+        Args:
+            edges_ms: above 0, each larger than the one before.
+        """
+        self.drain()
+        with self._lock:
+            fine = sorted(self._buckets.items())
+            up_to, seen, at = [], 0, 0
+            for edge_ms in edges_ms:
+                last = math.floor(math.log(edge_ms) * _BUCKETS_PER_E - 0.5)  # the last one whose middle is below
+                while at < len(fine) and fine[at][0] <= last:
+                    seen += fine[at][1]
+                    at += 1
+                up_to.append(0 if edge_ms < self._min else self._count if edge_ms >= self._max else seen)
+            return Distribution(count=self._count, total_ms=self._total, up_to=tuple(up_to))
+
     @property
     def count(self) -> int:
         """How many durations were recorded."""
@@ -97,3 +130,18 @@ class Histogram:
                 middle = math.exp((index + 0.5) / _BUCKETS_PER_E)
                 return round(min(max(middle, self._min), self._max), 6)
         return round(self._max, 6)
+
+
+def joined(histograms: Iterable[Histogram]) -> Histogram:
+    """One that holds what several hold now."""
+    whole = Histogram()
+    for part in histograms:
+        part.drain()
+        with part._lock:
+            for index, count in part._buckets.items():
+                whole._buckets[index] = whole._buckets.get(index, 0) + count
+            whole._count += part._count
+            whole._total += part._total
+            whole._min = min(whole._min, part._min)
+            whole._max = max(whole._max, part._max)
+    return whole

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.activation import Active, Settings, active_of
 from edge_sdk.errors import EdgeError
+from edge_sdk.events import Events
 from edge_sdk.metrics import DRAIN_AT
 from edge_sdk.planner.watching import Watch
 
@@ -56,7 +57,7 @@ class Replanner:
         settings: Settings,
         plan: Plan,
         take: Callable[[Active, Active], bool],
-        events: list[str],
+        events: Events,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert plan.measured is not None
@@ -108,27 +109,27 @@ class Replanner:
         settings = replace(self._settings, wish=wish)
         expected_ms = median_ms
         try:
-            new = active_of(active.name, active.variants, settings, [], time.perf_counter(), use_cache=False)
+            new = active_of(active.name, active.variants, settings, Events(), time.perf_counter(), use_cache=False)
         except EdgeError as error:
-            self._tell(f"planned anew because {why}: {error}; the plan stays")
+            self._tell("replan_failed", f"planned anew because {why}: {error}; the plan stays")
         else:
             if _same(new.plan, active.plan):
                 new.retire()
-                self._tell(f"planned anew because {why}: the choice stays: {new.plan.reason}")
+                self._tell("replan_kept", f"planned anew because {why}: the choice stays: {new.plan.reason}")
             elif self._stopped or not self._take(active, new):
                 new.retire()
             else:
                 if new.plan.measured is not None:
                     expected_ms = new.plan.measured.latency_ms
-                self._tell(f"planned anew because {why}: now {new.plan.reason}")
+                self._tell("replanned", f"planned anew because {why}: now {new.plan.reason}")
         with self._lock:
             self._watch.planned_anew(expected_ms)
             self._planning = None
             self._batch.clear()
             self._at_s = self._clock()
 
-    def _tell(self, event: str) -> None:
-        self._events.append(event)
+    def _tell(self, kind: str, event: str) -> None:
+        self._events.tell(kind, event)
         _log.warning("%s", event)
 
     def stop(self) -> None:
@@ -162,4 +163,4 @@ def lighter_than(active: Active, settings: Settings, cause: str) -> Active | Non
     if not lighter:
         return None
     _log.warning("%s: %s; a lighter variant takes over", active.name, cause)
-    return active_of(active.name, lighter, settings, [], time.perf_counter())
+    return active_of(active.name, lighter, settings, Events(), time.perf_counter())

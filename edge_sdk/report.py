@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_sdk.engines.guard import AcceleratorState
+from edge_sdk.events import Events
 from edge_sdk.metrics import Histogram, Summary
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         first_result_ms: from the call of `load` to the first answer; None before it.
         notes: what loading found worth telling.
         events: fallbacks, swaps and uploads, oldest first.
+        power_mode: that the plan was made for: "performance", "balanced" or "efficiency".
+        counts: how often what `edge_sdk.events.KINDS` names happened.
     """
 
     schema: int = SCHEMA
@@ -77,6 +80,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     lanes: tuple[Lane, ...] = ()
     accelerators: tuple[AcceleratorState, ...] = ()
+    power_mode: str = "balanced"
+    counts: dict[str, int] = {}
 
     def to_json(self) -> bytes:
         """The versioned JSON form."""
@@ -87,11 +92,12 @@ def make_report(
     *,
     model: str,
     plan: Plan,
+    power_mode: str,
     runner: Runner,
     stages: Mapping[str, Histogram],
     load_ms: float,
     first_result_ms: float | None,
-    events: tuple[str, ...],
+    events: Events,
 ) -> Report:
     """Reads everything back now."""
     placement = runner.placement()
@@ -100,6 +106,7 @@ def make_report(
     return Report(
         model=model,
         plan=plan,
+        power_mode=power_mode,
         verified=placement.verified,
         nodes=tuple(Nodes(where=n.where, count=n.count, names=n.nodes) for n in placement.nodes),
         workers=tuple(Worker(thread_id=t.thread_id, cpus=t.cpus) for t in placement.threads),
@@ -107,7 +114,8 @@ def make_report(
         load_ms=round(load_ms, 3),
         first_result_ms=None if first_result_ms is None else round(first_result_ms, 3),
         notes=runner.notes,
-        events=events,
+        events=tuple(events),
+        counts=events.counts.copy(),
         lanes=_lanes(runner),
         accelerators=runner.accelerators(),
     )

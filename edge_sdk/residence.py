@@ -137,10 +137,17 @@ class Residence:
             loaded = [tenant for tenant in self._tenants.values() if tenant.session is not None]
             return {tenant.name: tenant.size_mb for tenant in sorted(loaded, key=lambda tenant: tenant.used)}
 
-    def loads(self, name: str) -> int:
-        """How often a model was loaded."""
+    def loaded(self, name: str) -> Session | None:
+        """The model as it is in memory now; None where it is not. It may be closed at any moment."""
         with self._changed:
-            return self._tenants[name].loads
+            tenant = self._tenants.get(name)
+            return None if tenant is None else tenant.session
+
+    def loads(self, name: str) -> int:
+        """How often a model was loaded; 0 for one that was removed."""
+        with self._changed:
+            tenant = self._tenants.get(name)
+            return 0 if tenant is None else tenant.loads
 
     def _hold(self, name: str) -> _Tenant:
         with self._changed:

@@ -272,6 +272,24 @@ class Scheduled:
             service=self._service.summary(),
         )
 
+    def times(self) -> dict[str, Histogram]:
+        """Durations of "queue" (waiting for its turn) and "service" (computing), to be read in full."""
+        return {"queue": self._queue, "service": self._service}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._pending)
+
+    @property
+    def loads(self) -> int:
+        """How often the model was loaded."""
+        return self._residence.loads(self.name)
+
+    def loaded(self) -> Session | None:
+        """The session itself where it is in memory now: to be looked at, since it may be unloaded at any moment."""
+        return self._residence.loaded(self.name)
+
     def close(self) -> None:
         """Ends the request that computes, gives up those that wait, and frees the model. Idempotent."""
         with self._shared.changed:

@@ -131,6 +131,16 @@ class Scheduler:
             reason = reason or verdict.reason
         raise AdmissionRefused(reason)
 
+    @property
+    def sessions(self) -> tuple[Scheduled, ...]:
+        """Those that are not closed, in the order in which they were loaded."""
+        return self._shared.contenders()
+
+    @property
+    def max_memory_mb(self) -> float | None:
+        """What all models together may take, in MiB; None for any."""
+        return self._residence.budget_mb
+
     def resident_mb(self) -> dict[str, float]:
         """What the models that are loaded now take, in MiB, the least recently used first."""
         return self._residence.resident()

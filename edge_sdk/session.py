@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.activation import Active, ModelSource, Settings, activate
 from edge_sdk.errors import EngineError, InputError, OutOfMemory, SessionClosed
+from edge_sdk.events import Events
 from edge_sdk.metrics import DRAIN_AT, Histogram
 from edge_sdk.replanning import LEAST_BATCH, Replanner, lighter_than, worth_watching
 from edge_sdk.tensors import Array, Feeds, TensorSpec, check_finite, check_out
+from edge_sdk.timings import Timings, Way
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from edge_sdk.offload import SplitFigures
     from edge_sdk.offload.uploading_behind import UploadsBehind
+    from edge_sdk.offloading import EndpointFigures
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
 
 __all__ = ["Session", "close_endpoints", "uploads_of"]
 
 
-def uploads_of(model: ModelSource, settings: Settings, events: list[str]) -> UploadsBehind:
+def uploads_of(model: ModelSource, settings: Settings, events: Events) -> UploadsBehind:
     """What sends a bundle to the endpoints that do not have it.
 
     Raises:
@@ -58,14 +61,14 @@ class Session:
         settings: Settings,
         active: Active,
         began: float,
-        events: list[str],
+        events: Events,
         uploads: UploadsBehind | None = None,
     ) -> None:
         self._settings = settings
         self._active: Active | None = active
         self._began = began
         self._first_result_ms: float | None = None
-        self._stages = {name: Histogram() for name in ("decode", "pre", "queue", "run", "post")}
+        self._timings = Timings(active.plan)
         self._run_times: deque[float] = deque()
         self._batch = DRAIN_AT
         self._finite = settings.check_finite
@@ -152,9 +155,7 @@ class Session:
         with suppress(IndexError):  # other threads hand on too
             while True:
                 times.append(self._run_times.popleft())
-        run = self._stages["run"]
-        run.pending.extend(times)
-        run.drain()
+        self._timings.add(times)
         if self._replanner is not None and self._replanner.add(times):
             self._batch = 1  # the next request has them judged
 
@@ -163,9 +164,15 @@ class Session:
         with self._change:
             if self._active is not old:
                 return False
-            self._active = new
+            self._put(new)
         old.retire()
         return True
+
+    def _put(self, new: Active) -> None:
+        """New requests go to it; what those before took is counted apart. Called while `_change` is held."""
+        self._hand_on_times()
+        self._timings.begin(new.plan)
+        self._active = new
 
     def _hold(self) -> Active:
         while True:
@@ -182,6 +189,15 @@ class Session:
     ) -> dict[str, Array]:
         """Memory that was refused loses no request where there is a lighter variant: it answers this one and those that
         follow. A failing accelerator's requests are answered by its runner, on the CPU."""
+        try:
+            return self._lighter(failed, error, feeds, out)
+        except EngineError:
+            self._events.add("request_failed")
+            raise
+
+    def _lighter(
+        self, failed: Active, error: EngineError, feeds: dict[str, Any], out: Mapping[str, Array] | None
+    ) -> dict[str, Array]:
         if not isinstance(error, OutOfMemory):
             raise error
         with self._change:
@@ -189,8 +205,9 @@ class Session:
                 lighter = lighter_than(failed, self._settings, str(error))
                 if lighter is None:
                     raise error
-                self._active = lighter
-                self._events.append(f"{lighter.plan.variant} takes over from {failed.plan.variant}: {error}")
+                line = f"{lighter.plan.variant} takes over from {failed.plan.variant}: {error}"
+                self._events.tell("lighter_variant", line)
+                self._put(lighter)
                 failed.retire(wait=False)  # this very request still holds it
         active = self._hold()
         try:
@@ -293,8 +310,8 @@ class Session:
             if old is None:
                 new.retire()
                 raise SessionClosed("the session is closed; load the model instead")
-            self._active = new
-            self._events.append(f"swapped {old.name} for {new.name}")
+            self._put(new)
+            self._events.tell("swapped", f"swapped {old.name} for {new.name}")
         old.retire()
         if self._uploads is not None and uploads is not None:
             self._uploads.stop()
@@ -327,14 +344,25 @@ class Session:
             return make_report(
                 model=active.name,
                 plan=active.plan_now(),
+                power_mode=self._settings.wish.power_mode,
                 runner=active.runner,
-                stages=self._stages,
+                stages=self._timings.by_stage(),
                 load_ms=active.load_ms,
                 first_result_ms=self._first_result_ms,
-                events=tuple(self._events),
+                events=self._events,
             )
         finally:
             active.release()
+
+    def run_times(self) -> dict[Way, Histogram]:
+        """Durations of `run` by the way the model ran, those of earlier plans among them."""
+        self._hand_on_times()
+        return self._timings.ways()
+
+    def stage_times(self) -> dict[str, Histogram]:
+        """Durations by stage, as in the report, to be read in full."""
+        self._hand_on_times()
+        return {**self._timings.by_stage(), "queue": self._now().runner.queue}
 
     def split_figures(self) -> SplitFigures | None:
         """How requests went that had their tail at an endpoint, or should have; None without endpoints."""
@@ -344,6 +372,20 @@ class Session:
 
         return figures_of(self._now().runner)
 
+    def endpoint_figures(self) -> tuple[EndpointFigures, ...]:
+        """Whether each endpoint may be asked now, and what its link is like; empty without endpoints."""
+        if self._settings.offload is None:
+            return ()
+        from edge_sdk.offloading import endpoint_figures
+
+        return tuple(map(endpoint_figures, self._settings.offload.endpoints))
+
+    @property
+    def in_progress(self) -> int:
+        """Requests that compute now, or wait inside the session; 0 once it is closed."""
+        active = self._active
+        return 0 if active is None else len(active.lease)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times what surrounds `run` in a request, for the report: `with session.stage("decode"): …`.
@@ -351,7 +393,7 @@ class Session:
         Args:
             name: "decode", "pre" or "post"; another name becomes a stage of its own.
         """
-        histogram = self._stages.setdefault(name, Histogram())
+        histogram = self._timings.stages.setdefault(name, Histogram())
         began = perf_counter()
         try:
             yield

@@ -39,6 +39,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.cascading": (5, "session"),
     "edge_sdk.link_planning": (5, "session"),
     "edge_sdk.report": (5, "session"),
+    "edge_sdk.events": (5, "session"),
+    "edge_sdk.timings": (5, "session"),
     "edge_sdk.replanning": (5, "session"),
     "edge_sdk.building": (5, "building"),
     "edge_sdk.bench": (6, "bench"),

@@ -9,7 +9,7 @@ from edge_sdk.exports import on_first_use
 if TYPE_CHECKING:
     from edge_sdk.offloading.asked import WAYS, Offload, offload_of
     from edge_sdk.offloading.automatic import Automatic
-    from edge_sdk.offloading.figures import figures_of
+    from edge_sdk.offloading.figures import EndpointFigures, endpoint_figures, figures_of
     from edge_sdk.offloading.pinned import samples_of, split_runner
     from edge_sdk.offloading.places import Places
     from edge_sdk.offloading.table import WaysTable
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "WAYS",
     "Automatic",
+    "EndpointFigures",
     "Offload",
     "Places",
     "WaysTable",
+    "endpoint_figures",
     "figures_of",
     "offload_of",
     "samples_of",
@@ -31,7 +33,7 @@ __getattr__, __dir__ = on_first_use(
     {
         "edge_sdk.offloading.asked": ("WAYS", "Offload", "offload_of"),
         "edge_sdk.offloading.automatic": ("Automatic",),
-        "edge_sdk.offloading.figures": ("figures_of",),
+        "edge_sdk.offloading.figures": ("EndpointFigures", "endpoint_figures", "figures_of"),
         "edge_sdk.offloading.pinned": ("samples_of", "split_runner"),
         "edge_sdk.offloading.places": ("Places",),
         "edge_sdk.offloading.table": ("WaysTable",),

@@ -19,6 +19,7 @@ import msgspec
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.errors import EdgeError, SessionClosed
+from edge_sdk.events import Events
 from edge_sdk.offload.adaptive import AdaptiveRunner
 from edge_sdk.offloading.guide import LOCAL, LinkGuide, key_of
 from edge_sdk.offloading.places import Places
@@ -77,7 +78,7 @@ class Automatic:
         options: LoadOptions,
         wrap: Callable[[Runner], Runner],
         samples: Sequence[Mapping[str, Any]],
-        events: list[str],
+        events: Events,
         follows: bool = True,
     ) -> None:
         self._offload, self._name, self._whole, self._events = offload, name, whole, events
@@ -236,7 +237,7 @@ class Automatic:
         )
         if key != LOCAL:
             self._asked = [*self._asked[-1:], key]
-        self._events.append(f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
+        self._events.tell("switched", f"goes {key} from now on{told} ({links or 'no endpoint answers'})")
 
 
 def _innermost(runner: Runner) -> Runner:
