@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_sdk.engines.guard import AcceleratorFallback, AcceleratorState, Guard
     from edge_sdk.errors import EdgeError
     from edge_sdk.loading import load
+    from edge_sdk.observing.collecting import Metrics
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
     from edge_sdk.scheduler import Scheduler
@@ -39,6 +40,7 @@ __all__ = [
     "EdgeError",
     "EndpointAddress",
     "Guard",
+    "Metrics",
     "Plan",
     "Report",
     "Scheduler",
@@ -57,6 +59,7 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.engines.guard": ("AcceleratorFallback", "AcceleratorState", "Guard"),
         "edge_sdk.errors": ("EdgeError",),
         "edge_sdk.loading": ("load",),
+        "edge_sdk.observing.collecting": ("Metrics",),
         "edge_sdk.planner": ("Plan",),
         "edge_sdk.report": ("Report",),
         "edge_sdk.scheduler": ("Scheduler",),

@@ -381,6 +381,11 @@ class Session:
         return tuple(map(endpoint_figures, self._settings.offload.endpoints))
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._active is None
+
+    @property
     def in_progress(self) -> int:
         """Requests that compute now, or wait inside the session; 0 once it is closed."""
         active = self._active

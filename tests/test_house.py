@@ -47,6 +47,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.scheduler": (6, "scheduler"),
     "edge_sdk.scheduled": (6, "scheduler"),
     "edge_sdk.residence": (6, "scheduler"),
+    "edge_sdk.observing": (6, "scheduler"),
     "edge_sdk.cli": (7, "cli"),
 }
 # The package itself only hands on public names, lazily; data and endpoint stand beside the house.

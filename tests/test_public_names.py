@@ -16,6 +16,7 @@ PUBLIC = [
     "EdgeError",
     "EndpointAddress",
     "Guard",
+    "Metrics",
     "Plan",
     "Report",
     "Scheduler",
