@@ -94,7 +94,7 @@ WAITING = _family("scheduled_waiting_requests", "gauge", "Requests that wait for
 DEADLINE = _family("promised_deadline_seconds", "gauge", "From a request to its answer, as promised", "model")
 RATE = _family("promised_rate_hertz", "gauge", "Requests a second, as promised", "model")
 PRIORITY = _family("priority", "gauge", "Higher goes first", "model")
-LOADS = _family("model_loads", "counter", "How often a model was loaded", "model")
+LOADS = _family("model_loads", "counter", "How often a model was loaded", "scheduler", "model")
 MODEL_MEMORY = _family("model_memory_bytes", "gauge", "What a model takes; 0 while unloaded", "scheduler", "model")
 BUDGET = _family("memory_budget_bytes", "gauge", "What all models of a scheduler may take", "scheduler")
 
@@ -218,7 +218,7 @@ def _turns(name: str, scheduled: ScheduledNow) -> Iterator[Sample]:
 
 
 def _residence(name: str, scheduled: ScheduledNow) -> Iterator[Sample]:
-    yield Sample(LOADS, (name,), scheduled.loads)
+    yield Sample(LOADS, (scheduled.scheduler, name), scheduled.loads)
     yield Sample(MODEL_MEMORY, (scheduled.scheduler, name), scheduled.memory_mb * _MIB)
 
 

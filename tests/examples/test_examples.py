@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_detect_faces_finds_the_same_faces_in_both_formats(assets: Path, tmp_pat
     assert "46 faces from both" in done.stdout and drawing.stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py", "follow_link.py"])
+@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py", "follow_link.py", "metrics.py"])
 def test_without_arguments_they_tell_what_they_need(name: str) -> None:
     done = run_example(name)
     assert done.returncode == 1 and f"python examples/{name}" in done.stderr
@@ -62,6 +63,24 @@ def test_follow_link_answers_with_and_without_its_endpoint(tmp_path: Path) -> No
     assert "a split does not pay" in there.stdout and "requests=20" in there.stdout
     assert gone.returncode == 0, gone.stderr
     assert "Connection refused" in gone.stdout and "requests=20" in gone.stdout
+
+
+def test_metrics_can_be_read_while_both_models_answer(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("prometheus_client")
+    model = tmp_path / "mlp.onnx"
+    model.write_bytes(models.onnx_mlp())
+    command = [sys.executable, str(EXAMPLES / "metrics.py"), str(model), "4", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as example:
+        assert example.stdout is not None
+        url = example.stdout.readline().removeprefix("metrics at ").strip()
+        pages = []
+        while not pages or 'outcome="answered"' not in pages[-1]:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                pages.append(answer.read().decode())
+        told = example.stdout.read()
+    assert example.returncode == 0
+    assert "camera: " in told and "batch: " in told and " 0 answers" not in told
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
