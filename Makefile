@@ -43,7 +43,7 @@ test: lint typecheck $(CACHE)/onnx-backend/.complete
 # Emulated ARM, accelerators and long fault runs. As root it installs the system packages that these need.
 test-slow: $(CACHE)/onnx-backend/.complete
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && apt-get install -qq -y --no-install-recommends debootstrap qemu-user-static chromium libvulkan1 gcc libc6-dev gcc-arm-linux-gnueabihf libc6-dev-armhf-cross >/dev/null; \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends debootstrap qemu-user-static chromium libvulkan1 gcc libc6-dev gcc-arm-linux-gnueabihf libc6-dev-armhf-cross prometheus >/dev/null; \
 	  apt-get install -qq -y --no-install-recommends python3.11-venv libpython3.11 >/dev/null || \
 	    echo "there is no Python 3.11 of the system: tests beside Triton skip"; fi
 	$(BIN)/python -m pytest -m slow --timeout 3600

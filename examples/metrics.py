@@ -4,6 +4,7 @@ python examples/metrics.py digits.onnx [SECONDS] [PORT]
 """
 
 import sys
+import threading
 import time
 
 import edge_sdk
@@ -17,15 +18,27 @@ def main(model: str, seconds: str = "60", port: str = "9600") -> None:
         metrics.add(scheduler)
         camera = scheduler.load("camera", model, priority=1, rate_hz=30, max_latency_ms=20, when_full="drop_oldest")
         batch = scheduler.load("batch", model)
-        feeds = made_up_feeds(camera.inputs)
-        end_s = time.monotonic() + float(seconds)
-        while (next_s := time.monotonic() + 1 / 30) < end_s:
-            camera.submit(feeds)
-            while time.monotonic() < next_s:
+        feeds, over = made_up_feeds(camera.inputs), threading.Event()
+
+        def frames():
+            for _ in range(int(30 * float(seconds))):
+                time.sleep(1 / 30)
+                yield feeds
+
+        def rest():
+            while not over.is_set():
                 batch.run(feeds)
+
+        working = threading.Thread(target=rest)
+        working.start()
+        for _ in camera.stream(frames()):
+            pass
+        over.set()
+        working.join()
         for name, told in metrics.as_dict()["models"].items():
-            run, asked = told["session"]["ways"][0], told["scheduled"]
-            print(f"{name}: {run['placement']}; {asked['answered']} answers, {asked['missed']} late;", end=" ")
+            way, asked = told["session"]["ways"][0], told["scheduled"]
+            print(f"{name}: {way['engine']}, {way['placement']};", end=" ")
+            print(f"{asked['answered']} answers, {asked['missed']} late;", end=" ")
             print(f"p50 {asked['service']['p50_ms']} ms, p99 {asked['service']['p99_ms']} ms")
 
 
