@@ -73,6 +73,15 @@ FIRST = _family("first_result_seconds", "gauge", "From the call of load to the f
 LANE_REQUESTS = _family("lane_requests", "counter", "Requests that each lane answered", "model", "lane", "cpus")
 LANE_SERVICE = _family("lane_service_seconds", "gauge", "What a request takes in a lane now", "model", "lane", "cpus")
 
+_ACCELERATOR = ("model", "accelerator", "index")
+ACCELERATOR_STATE = _family("accelerator_state", "gauge", "1 for the state that it is in", *_ACCELERATOR, "state")
+ACCELERATOR_ANSWERS = _family("accelerator_answers", "counter", "Its requests by who answered", *_ACCELERATOR, "by")
+ACCELERATOR_FAILURES = _family("accelerator_failures", "counter", "How often it failed", *_ACCELERATOR, "cause")
+ACCELERATOR_RESTORES = _family("accelerator_restores", "counter", "How often it came back", *_ACCELERATOR)
+ACCELERATOR_UNVERIFIED = _family(
+    "accelerator_unverified_answers", "gauge", "Since it was last seen to compute rightly", *_ACCELERATOR
+)
+
 SPLIT_REQUESTS = _family("split_requests", "counter", "Requests by who answered them", "model", "answered")
 SPLIT_HEDGED = _family("split_hedged_requests", "counter", "Another way was begun beside a late endpoint", "model")
 SPLIT_RESTING = _family("split_resting_requests", "counter", "Answered here as all endpoints rested", "model")
@@ -179,6 +188,19 @@ def _places(name: str, session: SessionNow) -> Iterator[Sample]:
         yield from _given(LANE_SERVICE, labels, lane.service_ms, 1e-3)
 
 
+def _accelerators(name: str, session: SessionNow) -> Iterator[Sample]:
+    for index, accelerator in enumerate(session.report.accelerators):  # lanes have one each, of one name
+        labels = (name, accelerator.name, str(index))
+        for state in ("working", "quarantined", "probing"):
+            yield Sample(ACCELERATOR_STATE, (*labels, state), float(accelerator.state == state))
+        yield Sample(ACCELERATOR_ANSWERS, (*labels, "accelerator"), accelerator.answered)
+        yield Sample(ACCELERATOR_ANSWERS, (*labels, "cpu"), accelerator.by_cpu)
+        for cause in ("start", "error", "hang", "crash", "wrong"):
+            yield Sample(ACCELERATOR_FAILURES, (*labels, cause), accelerator.failures.get(cause, 0))
+        yield Sample(ACCELERATOR_RESTORES, labels, accelerator.restores)
+        yield Sample(ACCELERATOR_UNVERIFIED, labels, accelerator.unverified)
+
+
 def _split(name: str, session: SessionNow) -> Iterator[Sample]:
     figures = session.split
     if figures is None:
@@ -264,6 +286,7 @@ OF_A_SESSION: tuple[Callable[[str, SessionNow], Iterator[Sample]], ...] = (
     _events,
     _plan,
     _places,
+    _accelerators,
     _split,
     _endpoints,
 )

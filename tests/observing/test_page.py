@@ -54,9 +54,9 @@ class Fixed:
         return metrics_of(self.samples)
 
 
-def test_all_that_a_device_can_tell_is_on_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_a_device_can_tell_is_on_its_page(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
-    with whole_device(tmp_path, monkeypatch) as metrics:
+    with whole_device(tmp_path) as metrics:
         page = metrics.prometheus()
         checked = list(read_openmetrics(openmetrics_of(metrics)))
     told = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
@@ -66,6 +66,11 @@ def test_all_that_a_device_can_tell_is_on_its_page(tmp_path: Path, monkeypatch: 
     assert values(page, "edge_sdk_battery_ratio") == {(): pytest.approx(0.64)}
     assert values(page, "edge_sdk_objective_latency_seconds") == {("local",): 0.02}
     assert values(page, "edge_sdk_scheduled_requests_total")["camera", "answered"] == 1
+    assert values(page, "edge_sdk_accelerator_answers_total") == {
+        ("gpu", "accelerator", "0", "gpu"): 1,
+        ("gpu", "cpu", "0", "gpu"): 0,
+    }
+    assert values(page, "edge_sdk_accelerator_state")["gpu", "0", "gpu", "working"] == 1
     assert values(page, "edge_sdk_endpoint_up").popitem()[1] == 1
     assert sum(values(page, "edge_sdk_lane_requests_total").values()) >= 1
     if shutil.which("promtool"):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import edge_sdk
-from edge_sdk.device.facts import Cluster, Device
+from edge_sdk.device.facts import Accelerator
+from edge_sdk.engines import LoadOptions, Runner
 from edge_sdk.engines.simulated import SimulatedBehaviour, SimulatedEngine
+from edge_sdk.formats import ModelFile
+from edge_sdk.planner.lanes import LanesRunner
 from edge_sdk.schedule import Governor, Level, Target
 from edge_sdk.wire.http import HttpEndpoint
 from edge_sdk.wire.probing import first_look
@@ -19,8 +22,6 @@ from tests import models
 from tests.cloud_offload.endpoints import put, running
 from tests.device.conftest import Machine
 
-GROUP = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
-TWO_CORES = Device(name="t", arch="aarch64", bits=64, clusters=(GROUP,), usable_cpus=(0, 1), fingerprint="lanes")
 X = np.random.default_rng(0).standard_normal((1, 8), np.float32)
 
 
@@ -40,16 +41,22 @@ def sensors(root: Path) -> Path:
     return machine.root
 
 
-def lanes(monkeypatch: pytest.MonkeyPatch) -> edge_sdk.Session:
-    """A session whose requests are shared out between two runners."""
-    monkeypatch.setattr("edge_sdk.planner.choosing.usable_cpus", lambda: (0, 1))
-    monkeypatch.setattr("edge_sdk.planner.choosing.core_groups", lambda cpus: (tuple(cpus),))
-    engine = SimulatedEngine(SimulatedBehaviour(latency_ms=2.0))
-    return edge_sdk.load(models.onnx_mlp(), engine=engine, device=TWO_CORES, objective="throughput", plan_budget_s=3)
+class InLanes(SimulatedEngine):
+    """Loads each model twice, and shares requests out between the two."""
+
+    def load(self, model: ModelFile, options: LoadOptions) -> Runner:
+        return LanesRunner([super(InLanes, self).load(model, replace(options, cpus=(cpu,))) for cpu in range(2)])
+
+
+def on_gpu() -> edge_sdk.Session:
+    """A session on an accelerator that is well."""
+    gpu = Accelerator(kind="gpu", name="gpu", engine="simulated", present=True)
+    engine = SimulatedEngine(SimulatedBehaviour(accelerators=(gpu,)))
+    return edge_sdk.load(models.onnx_mlp(), engine=engine, accelerator="gpu", plan_budget_s=0)
 
 
 @contextmanager
-def whole_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[edge_sdk.Metrics]:
+def whole_device(tmp_path: Path) -> Iterator[edge_sdk.Metrics]:
     """Metrics of all of it, each model having answered."""
     metrics = edge_sdk.Metrics(sensors(tmp_path / "machine"))
     file = tmp_path / "mlp.onnx"
@@ -58,8 +65,9 @@ def whole_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ed
     with ExitStack() as open_:
         levels = [Level("all cores", 30), Level("little cores", 15)]
         governor = metrics.add(Governor(levels, Target(max_c=70, rate_hz=15)))
-        local = open_.enter_context(edge_sdk.load(file, max_latency_ms=20, plan_budget_s=0.1))
-        shared = open_.enter_context(lanes(monkeypatch))
+        local = open_.enter_context(edge_sdk.load(file, max_latency_ms=20, plan_budget_s=5))
+        gpu = open_.enter_context(on_gpu())
+        shared = open_.enter_context(edge_sdk.load(file, engine=InLanes(SimulatedBehaviour()), plan_budget_s=0))
         server = open_.enter_context(running(tmp_path / "repository", tmp_path / "endpoint-cache"))
         endpoint = open_.enter_context(closing(HttpEndpoint(server.url)))
         first_look(endpoint)
@@ -68,11 +76,11 @@ def whole_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ed
         camera = scheduler.load("camera", file, priority=1, rate_hz=30, plan_budget_s=0)
         batch = scheduler.load("batch", file, plan_budget_s=0)
         metrics.add(scheduler)
-        for name, session in (("local", local), ("shared", shared), ("split", split)):
+        for name, session in (("local", local), ("gpu", gpu), ("shared", shared), ("split", split)):
             metrics.add(session, name)
         with local.stage("pre"):
             frame = X.copy()
-        for one in (local, shared, camera, batch):
+        for one in (local, gpu, shared, camera, batch):
             one.run(frame)
         while (answered := split.split_figures()) is None or not answered.remote:  # until the tail is made
             split.run(X)
