@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -88,7 +88,6 @@ class Serving:
     def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
         host, self.port = str(server.server_address[0]), int(server.server_address[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/metrics"
-        self._end: Callable[[], None] = server.shutdown
         self._server, self._thread = server, thread
         self._closed = threading.Lock()
 
