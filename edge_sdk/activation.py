@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.loading import load_guarded, waiting_for
-from edge_sdk.errors import AcceleratorError, EngineError, InputError
+from edge_sdk.errors import AcceleratorError, EdgeError, EngineError, InputError
 from edge_sdk.events import Events
 from edge_sdk.tensors import FeedCheck
 
@@ -212,8 +212,9 @@ def _planned(
             if settings.offload is not None:
                 runner, plan = _offloaded(name, choice, runner, engine, settings, wrap, events)
             return _cascaded(name, choice, variants, runner, plan, engines, settings, wrap)
-        except EngineError:
-            if not choice.plan.cached or settings.options.accelerator != "cpu":
+        except EdgeError as error:
+            stale = choice.plan.cached and (isinstance(error, EngineError) or choice.plan.placement.stages)
+            if not stale or settings.options.accelerator != "cpu":
                 raise
             return _planned(name, variants, settings, events, use_cache=False)  # what was kept holds no longer
     except AcceleratorError as error:
@@ -277,12 +278,18 @@ def _load(
     wrap: Callable[[Runner], Runner],
     load: Callable[[Engine, ModelFile, LoadOptions], Runner] = load_guarded,
 ) -> Runner:
-    from edge_sdk.planner.lanes import placed
+    from edge_sdk.planner.placed import placed
 
     variant, options = choice.variant, _planned_options(choice.plan, settings)
-    file = variant.file()
-    _admit(file, engine, options, settings.trusted)
-    return placed(lambda where: wrap(variant.wrap(load(engine, file, where))), options, choice.plan.placement)
+    file, placement = variant.file(), choice.plan.placement
+    _admit(file, engine, replace(options, accelerator="cpu") if placement.stages else options, settings.trusted)
+
+    def load_part(part: ModelFile, where: LoadOptions) -> Runner:
+        if part is not file and where.accelerator != "cpu":
+            _admit(part, engine, where, trusted=True)  # parts of a file that survived its trial need none on the CPU
+        return load(engine, part, where)
+
+    return placed(file, load_part, options, placement, lambda runner: wrap(variant.wrap(runner)))
 
 
 def _offloaded(

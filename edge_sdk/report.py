@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,10 +12,11 @@ from edge_sdk.events import Events
 from edge_sdk.metrics import Histogram, Summary
 
 if TYPE_CHECKING:
-    from edge_sdk.engines.base import Runner
+    from edge_sdk.engines.base import Runner, ThreadPlacement
+from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.plans import Plan
 
-__all__ = ["Lane", "Nodes", "Report", "Worker", "make_report"]
+__all__ = ["Lane", "Nodes", "PipelineStage", "Report", "Worker", "make_report"]
 
 SCHEMA = 1
 
@@ -49,6 +50,24 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     service_ms: float | None
 
 
+class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the parts that the model is cut in.
+
+    Attributes:
+        cpus: that it computes on; None for all the process may use.
+        accelerator: "cpu", or what computes it.
+        workers: its own thread and its engine's workers, as read back from the kernel.
+        requests: that passed it.
+        service_ms: what one usually takes there; None before the first.
+    """
+
+    cpus: tuple[int, ...] | None
+    accelerator: str
+    workers: tuple[Worker, ...]
+    requests: int
+    service_ms: float | None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A session so far.
 
@@ -57,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         workers: the engine's worker threads (the calling thread computes too and is not among them).
         accelerators: how those fare that it was loaded for; empty where it is the CPU.
         lanes: where requests are shared out among several runners; empty where one answers all.
+        pipeline: the parts that the model is cut in, first to last; empty where it is whole.
         stages: durations of "run" (all of `Session.run`), of it "queue" (waiting for a free interpreter, counted only
             where a request had to), and of "decode", "pre" and "post" where `Session.stage` timed them.
         load_ms: opening, checking, trial, planning and loading.
@@ -82,6 +102,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     accelerators: tuple[AcceleratorState, ...] = ()
     power_mode: str = "balanced"
     counts: dict[str, int] = {}
+    pipeline: tuple[PipelineStage, ...] = ()
 
     def to_json(self) -> bytes:
         """The versioned JSON form."""
@@ -109,7 +130,7 @@ def make_report(
         power_mode=power_mode,
         verified=placement.verified,
         nodes=tuple(Nodes(where=n.where, count=n.count, names=n.nodes) for n in placement.nodes),
-        workers=tuple(Worker(thread_id=t.thread_id, cpus=t.cpus) for t in placement.threads),
+        workers=_workers(placement.threads),
         stages=summaries,
         load_ms=round(load_ms, 3),
         first_result_ms=None if first_result_ms is None else round(first_result_ms, 3),
@@ -118,15 +139,39 @@ def make_report(
         counts=events.counts.copy(),
         lanes=_lanes(runner),
         accelerators=runner.accelerators(),
+        pipeline=_pipeline(runner),
     )
+
+
+def _workers(threads: Sequence[ThreadPlacement]) -> tuple[Worker, ...]:
+    return tuple(Worker(thread_id=thread.thread_id, cpus=thread.cpus) for thread in threads)
 
 
 def _lanes(runner: Runner) -> tuple[Lane, ...]:
     from edge_sdk.planner.lanes import LanesRunner
 
-    if not isinstance(runner, LanesRunner):
+    lanes = overlapping(runner)
+    if not isinstance(lanes, LanesRunner):
         return ()
     return tuple(
         Lane(cpus=cpus, requests=figures.requests, service_ms=figures.service_ms)
-        for cpus, figures in zip(runner.cpus, runner.lanes(), strict=True)
+        for cpus, figures in zip(lanes.cpus, lanes.lanes(), strict=True)
+    )
+
+
+def _pipeline(runner: Runner) -> tuple[PipelineStage, ...]:
+    from edge_sdk.planner.stages import StagesRunner
+
+    stages = overlapping(runner)
+    if not isinstance(stages, StagesRunner):
+        return ()
+    return tuple(
+        PipelineStage(
+            cpus=figures.stage.cpus,
+            accelerator=figures.stage.accelerator,
+            workers=_workers(figures.threads),
+            requests=figures.requests,
+            service_ms=figures.service_ms,
+        )
+        for figures in stages.figures()
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_sdk.errors import StorageError, UnreadableInput
 
-__all__ = ["FailingFiles", "Files", "cache_folder", "read_whole", "write_whole"]
+__all__ = ["FailingFiles", "Files", "cache_folder", "drop_oldest", "read_whole", "write_whole"]
 
 CACHE_VARIABLE = "EDGE_SDK_CACHE"
 
@@ -166,3 +166,22 @@ def cache_folder(*parts: str) -> Path:
             f"{folder}: the cache folder cannot be created: {error.strerror}; set {CACHE_VARIABLE} to a writable folder"
         ) from error
     return folder
+
+
+def drop_oldest(newest: Path, max_bytes: int) -> None:
+    """Drops what was used longest ago of the files beside `newest` that end as it does, until all stay below a limit.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    entries = sorted(((file.stat(), file) for file in newest.parent.glob(f"*{newest.suffix}")), key=_used)
+    total = sum(status.st_size for status, _ in entries)
+    for status, file in entries:
+        if total <= max_bytes or file == newest:
+            break
+        file.unlink(missing_ok=True)
+        total -= status.st_size
+
+
+def _used(entry: tuple[os.stat_result, Path]) -> int:
+    return entry[0].st_mtime_ns

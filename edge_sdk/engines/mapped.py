@@ -57,7 +57,7 @@ class MappedRunner(Runner):
     def __init__(self, inner: Runner, signature: Signature, mapping: VariantMapping) -> None:
         self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.notes, self.queue = inner.notes, inner.queue
+        self.notes, self.queue, self.at_once = inner.notes, inner.queue, inner.at_once
         where = inner.model
         ways_in = _ways(signature.inputs, mapping.inputs, inner.inputs, f"{where}: inputs")
         ways_out = _ways(signature.outputs, mapping.outputs, inner.outputs, f"{where}: outputs")

@@ -25,7 +25,7 @@ class FloatRunner(Runner):
     def __init__(self, inner: Runner) -> None:
         self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.notes, self.queue = inner.notes, inner.queue
+        self.notes, self.queue, self.at_once = inner.notes, inner.queue, inner.at_once
         self.optional_inputs = inner.optional_inputs
         self._stored_inputs = {s.name: s for s in inner.inputs if s.quantization is not None}
         self._stored_outputs = {s.name: s for s in inner.outputs if s.quantization is not None}

@@ -18,7 +18,7 @@ from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.opening import open_graph
 from edge_sdk.graph.view import Graph
 
-__all__ = ["FLOAT_TOLERANCE", "Difference", "Split", "check_split", "run_split", "split_model"]
+__all__ = ["FLOAT_TOLERANCE", "Difference", "Split", "check_split", "compared", "run_split", "split_model"]
 
 FLOAT_TOLERANCE = 1e-5
 """Largest |difference| / largest |value| of an output: fusions of ONNX Runtime that a cut breaks change rounding."""
@@ -187,15 +187,29 @@ def check_split(
         expected, given = whole(request), run_split(split, head, tail, request)
         if missing := sorted(expected.keys() - given.keys()):
             raise ModelError(f"cut {split.cut.id}: head and tail do not give the output {missing[0]!r}; cut elsewhere")
-        for name, array in expected.items():
-            relative, exact = _apart(np.asarray(array), np.asarray(given[name]))
-            if not exact and (worst.exact or relative > worst.relative):
-                worst = Difference(False, relative, name)
+        found = compared(expected, given)
+        if not found.exact and (worst.exact or found.relative > worst.relative):
+            worst = found
     if not worst.relative <= allowed:
         raise ModelError(
             f"cut {split.cut.id}: head and tail differ from the whole model at output {worst.output!r} by"
             f" {worst.relative:.2g} of its largest value, more than {allowed:g}; cut elsewhere"
         )
+    return worst
+
+
+def compared(expected: Mapping[str, Any], given: Mapping[str, Any]) -> Difference:
+    """How far answers are from those expected, of the output that is farthest off.
+
+    Args:
+        expected: output name to array.
+        given: of the same names, at least.
+    """
+    worst = Difference(True, 0.0, "")
+    for name, array in expected.items():
+        relative, exact = _apart(np.asarray(array), np.asarray(given[name]))
+        if not exact and (worst.exact or relative > worst.relative):
+            worst = Difference(False, relative, name)
     return worst
 
 

@@ -25,7 +25,7 @@ from edge_sdk.graph.codec import Scales, coding_text
 from edge_sdk.graph.flow import Cut
 from edge_sdk.graph.view import Graph
 from edge_sdk.offload.parts import Parts, made_parts
-from edge_sdk.storage import cache_folder, write_whole
+from edge_sdk.storage import cache_folder, drop_oldest, write_whole
 
 __all__ = ["kept_parts", "kept_parts_and_tail"]
 
@@ -153,22 +153,11 @@ def _keep(path: Path, made: Parts) -> _Place | None:
         return None
     try:
         write_whole(path, hashlib.sha256(content).digest() + content)
-        _prune(path)
+        drop_oldest(path, MAX_TOTAL_BYTES)
     except (StorageError, OSError) as error:
         _log.info("head and tail are not kept: %s", error)
         return None
     return _Place(path, digest)
-
-
-def _prune(newest: Path) -> None:
-    """Drops what was used longest ago until all that is kept stays below the limit."""
-    entries = sorted(((file.stat(), file) for file in newest.parent.glob("*.split")), key=lambda e: e[0].st_mtime_ns)
-    total = sum(status.st_size for status, _ in entries)
-    for status, file in entries:
-        if total <= MAX_TOTAL_BYTES or file == newest:
-            break
-        file.unlink(missing_ok=True)
-        total -= status.st_size
 
 
 def _read(path: Path) -> tuple[Parts, bytes] | None:

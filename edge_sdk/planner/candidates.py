@@ -11,9 +11,9 @@ from edge_sdk.device.facts import Accelerator, Device
 from edge_sdk.engines.base import Engine
 from edge_sdk.planner.plans import Candidate
 from edge_sdk.planner.variants import Variant
-from edge_sdk.schedule.placing import Placement, cpus_at_once, lanes, placements
+from edge_sdk.schedule.placing import Placement, Stage, cpus_at_once, lanes, placements, stages
 
-__all__ = ["DEFAULT", "barred", "candidates"]
+__all__ = ["DEFAULT", "barred", "candidates", "default_placement", "stages_with"]
 
 DEFAULT = "the engine's default"
 
@@ -52,7 +52,7 @@ def candidates(
         usable_cpus: those this process may use.
         power_mode: one of `POWER_MODES`.
         by_speed: groups of CPUs as measured; see `placements`.
-        shared: whether independent requests may be shared out among several runners.
+        shared: whether requests are independent, so that several may compute at once: in lanes, or in stages.
     """
     where = _Where(device, tuple(usable_cpus), power_mode, tuple(by_speed), shared)
     found: list[Candidate] = []
@@ -65,7 +65,7 @@ def candidates(
         for engine in able:
             ways = [
                 *_on_cpu(variant, engine, where),
-                *_on_accelerators(variant, engine, device),
+                *_on_accelerators(variant, engine, where),
             ]
             found += [_with_accuracy(way, variant) for way in ways]
     return tuple(found)
@@ -90,16 +90,27 @@ def _on_cpu(variant: Variant, engine: Engine, where: _Where) -> list[Candidate]:
     others = [one for one in wanted if one.cpus != default.cpus or one.threads != same_as_default]
     if where.shared:
         # Likelier than all others where requests need not wait for each other: no core waits for another one's threads.
-        others = [*lanes(device, usable_cpus, where.by_speed), *others]
+        others = [*lanes(device, usable_cpus, where.by_speed), *others, *stages(device, usable_cpus, where.by_speed)]
     return [
         Candidate(variant=variant.name, engine=engine.name, placement=default, reason=DEFAULT),
         *(Candidate(variant=variant.name, engine=engine.name, placement=one) for one in others),
     ]
 
 
-def _on_accelerators(variant: Variant, engine: Engine, device: Device) -> list[Candidate]:
+def stages_with(accelerator: str, on_cpu: Placement) -> tuple[Placement, ...]:
+    """Placements of a model whose one part is computed by an accelerator and the other by the CPU, in both orders.
+
+    Args:
+        accelerator: of an engine.
+        on_cpu: where the CPU's part computes.
+    """
+    there, here = Stage(accelerator=accelerator), Stage(cpus=on_cpu.cpus, threads=on_cpu.threads)
+    return tuple(Placement(label="stages", stages=order) for order in ((there, here), (here, there)))
+
+
+def _on_accelerators(variant: Variant, engine: Engine, where: _Where) -> list[Candidate]:
     found = []
-    for accelerator in device.accelerators:
+    for accelerator in where.device.accelerators:
         if accelerator.engine != engine.name or not accelerator.present:
             continue
         against = _against(accelerator)
@@ -112,6 +123,10 @@ def _on_accelerators(variant: Variant, engine: Engine, device: Device) -> list[C
             reason=against,
         )
         found.append(candidate)
+        if where.shared and not against:
+            on_cpu = default_placement(engine, where.device, where.usable_cpus, where.power_mode)
+            both = stages_with(accelerator.name, on_cpu)
+            found += [msgspec.structs.replace(candidate, placement=placement) for placement in both]
     return found
 
 

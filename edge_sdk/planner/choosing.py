@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,8 +21,8 @@ from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
 from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.formats import ModelFile
 from edge_sdk.measuring.cores import core_groups
-from edge_sdk.planner.candidates import barred, candidates
-from edge_sdk.planner.lanes import placed
+from edge_sdk.planner.candidates import barred, candidates, default_placement, stages_with
+from edge_sdk.planner.placed import placed
 from edge_sdk.planner.plan_cache import cached_plan, keep_plan, plan_key
 from edge_sdk.planner.plans import Candidate, Plan
 from edge_sdk.planner.variants import Variant
@@ -29,6 +31,7 @@ from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import FeedCheck
 
 if TYPE_CHECKING:
+    from edge_sdk.planner.staging import Staging
     from edge_sdk.planner.tournament import Request, Seat, Tournament
 
 __all__ = ["Choice", "choose"]
@@ -110,6 +113,7 @@ class _Choosing:
         self.by_speed = self._by_speed()
         self.open_size = OPEN_SIZES[0]
         self.admitted: set[tuple[str, str, str]] = set()
+        self.stagings: dict[tuple[str, str], Staging | None] = {}
         self.tournament: Tournament | None = None
         self.began = time.perf_counter()
 
@@ -159,7 +163,7 @@ class _Choosing:
         found = candidates(variants, by_format, self.device, self.cpus, wish.power_mode, self.by_speed, shared)
         if self._given():
             found = self._as_given(found)
-        table = predict_table(found, variants, self.engines, self.device, self.cpus)
+        table = [self._staged(one) for one in predict_table(found, variants, self.engines, self.device, self.cpus)]
         for place, candidate in enumerate(table):
             variant = self.variants[candidate.variant]
             alone = len(variants) == 1
@@ -168,21 +172,61 @@ class _Choosing:
         return sorted(table, key=lambda candidate: not candidate.feasible)
 
     def _as_given(self, found: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """One candidate a variant and engine: the placement and accelerator that the caller stated."""
+        """The placement and accelerator that the caller stated, for each variant and engine. For throughput the
+        accelerator may have the CPU do a part, where the caller said nothing of CPUs and does not forbid it."""
         options = self.options
-        placement = Placement(cpus=options.cpus, threads=options.threads, label="given")
+        given = [Placement(cpus=options.cpus, threads=options.threads, label="given")]
         ways = dict.fromkeys((c.variant, c.engine, c.accuracy) for c in found if c.engine)
-        return tuple(
-            Candidate(
-                variant=variant,
-                engine=engine,
-                accelerator=options.accelerator,
-                placement=placement,
-                accuracy=accuracy,
-                reason="given by the caller",
-            )
-            for variant, engine, accuracy in ways
-        )
+        table = []
+        for variant, engine, accuracy in ways:
+            placements = list(given)
+            if self._may_share_accelerator():
+                default = default_placement(self.engines[engine], self.device, self.cpus, self.wish.power_mode)
+                placements += stages_with(options.accelerator, default)
+            table += [
+                Candidate(
+                    variant=variant,
+                    engine=engine,
+                    accelerator=options.accelerator,
+                    placement=placement,
+                    accuracy=accuracy,
+                    reason="" if placement.stages else "given by the caller",
+                )
+                for placement in placements
+            ]
+        return tuple(table)
+
+    def _may_share_accelerator(self) -> bool:
+        options = self.options
+        free = options.threads is None and options.cpus is None and not options.strict
+        return free and options.accelerator != "cpu" and self.wish.objective == "throughput" and self.wish.budget_s > 0
+
+    def _staged(self, candidate: Candidate) -> Candidate:
+        """A candidate in stages with its cuts and figures; any other as it is."""
+        if not candidate.placement.stages or not candidate.feasible:
+            return candidate
+        from edge_sdk.planner.staging import staged
+
+        variant = self.variants[candidate.variant]
+        try:
+            staging = self._staging(candidate)
+        except EdgeError as error:
+            return staged(candidate, None, f"cannot be cut in stages: {error}")
+        why_not = f"cannot be cut in stages: {variant.graph_fault or 'it is no graph'}"
+        return staged(candidate, staging, why_not if staging is None else "")
+
+    def _staging(self, candidate: Candidate) -> Staging | None:
+        """Where the variant may be cut; None where it cannot be read as a graph."""
+        from edge_sdk.planner.prediction import cost_model
+        from edge_sdk.planner.staging import Staging
+
+        key = candidate.variant, candidate.engine
+        if key not in self.stagings:
+            variant = self.variants[candidate.variant]
+            graph = variant.graph()
+            model = cost_model(variant, candidate.engine, self.device)
+            self.stagings[key] = None if graph is None else Staging(graph, model)
+        return self.stagings[key]
 
     def _nothing_holds(self, table: Sequence[Candidate]) -> EdgeError:
         lacks = dict.fromkeys(f"{candidate.variant}: {candidate.reason}" for candidate in table)
@@ -259,18 +303,57 @@ class _Choosing:
     def _load(self, candidate: Candidate) -> Runner:
         variant, engine = self.variants[candidate.variant], self.engines[candidate.engine]
         options = replace(self.options, accelerator=candidate.accelerator)
-        file = variant.file()
+        file, stages = variant.file(), candidate.placement.stages
         if candidate.way not in self.admitted:
-            began = time.perf_counter()
-            self.admit(file, engine, options)
+            self._admit(file, engine, replace(options, accelerator="cpu") if stages else options)
             self.admitted.add(candidate.way)
-            if self.tournament is not None:
-                self.tournament.deadline += time.perf_counter() - began
 
-        def load(where: LoadOptions) -> Runner:
-            return self.wrap(variant.wrap(load_guarded(engine, file, where)))
+        def load(part: ModelFile, where: LoadOptions) -> Runner:
+            if part is not file and where.accelerator != "cpu":
+                self._admit(part, engine, where)
+            return load_guarded(engine, part, where)
 
-        return placed(load, options, candidate.placement)
+        def at(placement: Placement) -> Runner:
+            graph = variant.graph() if stages else None
+            return placed(file, load, options, placement, lambda runner: self.wrap(variant.wrap(runner)), graph)
+
+        return self._in_stages(candidate, at) if stages else at(candidate.placement)
+
+    def _admit(self, file: ModelFile, engine: Engine, options: LoadOptions) -> None:
+        began = time.perf_counter()
+        self.admit(file, engine, options)
+        if self.tournament is not None:
+            self.tournament.deadline += time.perf_counter() - began
+
+    def _in_stages(self, candidate: Candidate, at: Callable[[Placement], Runner]) -> Runner:
+        """Loads a candidate in stages that take about as long as each other, and that answer as the whole does."""
+        from edge_sdk.planner.staging import balanced, checked
+
+        staging, tournament = self._staging(candidate), self.tournament
+        assert staging is not None and tournament is not None
+        runner, placement = balanced(candidate.placement, staging, at, self._request)
+        try:
+            feeds = self._feeds(runner)
+            checked(runner, runner.run(feeds), self._whole_answer(candidate, feeds))
+        except BaseException:
+            runner.close()
+            raise
+        place = tournament.table.index(candidate)
+        tournament.table[place] = msgspec.structs.replace(candidate, placement=placement)
+        return runner
+
+    def _whole_answer(self, candidate: Candidate, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """What the variant answers on the CPU, uncut."""
+        assert self.tournament is not None
+        seat = self.tournament.seat
+        if seat is not None:
+            seated = self.tournament.table[seat.place]
+            if seated.way == (candidate.variant, candidate.engine, "cpu") and not seated.placement.stages:
+                return seat.runner.run(feeds)
+        variant, engine = self.variants[candidate.variant], self.engines[candidate.engine]
+        options = replace(self.options, accelerator="cpu", accelerator_options={})
+        with closing(self.wrap(variant.wrap(engine.load(variant.file(), options)))) as whole:
+            return whole.run(feeds)
 
     def _request(self, runner: Runner) -> Request:
         """The request to measure with, run once; made-up inputs grow until the model takes them."""
@@ -289,23 +372,28 @@ class _Choosing:
         return request
 
     def _request_of(self, runner: Runner) -> Request:
+        feeds = self._feeds(runner)
+        return lambda: runner.run(feeds)
+
+    def _feeds(self, runner: Runner) -> Mapping[str, Any]:
+        """What to measure with: the caller's sample, or made-up inputs."""
         feeds = self.wish.sample
         if feeds is None:
-            feeds = made_up_feeds(runner.inputs, runner.optional_inputs, self.open_size)
-        else:
-            array = feeds.get("")  # one array, for the only input
-            check = FeedCheck(runner.inputs, runner.optional_inputs, f"{self.model}: sample")
-            try:
-                feeds = check(feeds if array is None else array)
-            except InputError as error:
-                raise WrongSample(error) from None
-        return lambda: runner.run(feeds)
+            return made_up_feeds(runner.inputs, runner.optional_inputs, self.open_size)
+        array = feeds.get("")  # one array, for the only input
+        check = FeedCheck(runner.inputs, runner.optional_inputs, f"{self.model}: sample")
+        try:
+            return check(feeds if array is None else array)
+        except InputError as error:
+            raise WrongSample(error) from None
 
     def _key(self) -> str:
         wish, options = self.wish, self.options
         shapes = None
         if wish.sample is not None:
             shapes = [(name, getattr(value, "shape", None)) for name, value in sorted(wish.sample.items())]
+        # With the packages for cutting there are more candidates; without them, kept stages cannot be made again.
+        cuts = wish.objective == "throughput" and importlib.util.find_spec("onnx") is not None
         usable = [(a.engine, a.name, a.usable) for a in self.device.accelerators if a.present]
         given = f"{options.threads} {options.cpus} {options.accelerator} {sorted(options.accelerator_options.items())}"
         return plan_key(
@@ -314,7 +402,7 @@ class _Choosing:
                 "cpus": f"{self.cpus} {self.by_speed} {frequency_limits_mhz()} {usable}",
                 "model": " ".join(f"{variant.name}={variant.digest}" for variant in self.variants.values()),
                 "engines": str(sorted((name, engine.version()) for name, engine in self.engines.items())),
-                "wish": f"{wish.objective} {wish.power_mode} {sorted(wish.holds().items())} {shapes}",
+                "wish": f"{wish.objective} {wish.power_mode} {sorted(wish.holds().items())} {shapes} {cuts}",
                 "options": f"{options.initializer_inputs} {options.custom_ops} {given}",
             }
         )

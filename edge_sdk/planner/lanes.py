@@ -8,45 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_sdk.engines.base import LoadOptions, PlacementReport, Runner
+from edge_sdk.engines.base import PlacementReport, Runner
 from edge_sdk.metrics import Histogram
-from edge_sdk.schedule.placing import Placement
+from edge_sdk.planner.overlapping import Overlapping
 from edge_sdk.schedule.turns import LaneFigures, Turns
 
-__all__ = ["LanesRunner", "placed"]
+__all__ = ["LanesRunner"]
 
 MOST_FOR_ONE = 4
 """So many requests wait for one lane at most, however much faster it is than the slowest."""
 
 
-def placed(load: Callable[[LoadOptions], Runner], options: LoadOptions, placement: Placement) -> Runner:
-    """Loads a model where a placement says: once, or once for each of its lanes.
-
-    Args:
-        load: loads it.
-        options: all but CPUs and threads.
-        placement: these.
-
-    Raises:
-        EdgeError: as `load`; what was loaded until then is closed.
-    """
-    if not placement.lanes:
-        return load(replace(options, threads=placement.threads, cpus=placement.cpus))
-    with ExitStack() as loaded:
-        runners = []
-        for cpus in placement.lanes:
-            runners.append(load(replace(options, threads=len(cpus), cpus=cpus)))
-            loaded.callback(runners[-1].close)
-        loaded.pop_all()
-    return LanesRunner(runners)
-
-
-class LanesRunner(Runner):
+class LanesRunner(Overlapping):
     """Several runners of one model; a request computes on that which answers it first. As many callers as there are
     lanes are answered at once, further ones wait.
 
@@ -89,7 +65,7 @@ class LanesRunner(Runner):
         """How each went so far."""
         return self._turns.figures()
 
-    def slowest_ms(self) -> float:
+    def request_ms(self) -> float:
         """What a request takes in the slowest lane, as known now."""
         return max((lane.service_ms or 0.0) for lane in self._turns.figures())
 

@@ -15,7 +15,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate costs: predicted, or measured over `runs` requests.
 
     Attributes:
-        latency_ms: median of one request inside the engine; of several lanes that of the slowest.
+        latency_ms: median of one request inside the engine; of several lanes that of the slowest, of
+            stages their sum.
         p95_ms: what 95 of 100 requests stay below.
         low_ms, high_ms: where a prediction expects `latency_ms` to lie.
         energy_mj: energy of one request in millijoules; an estimate where `energy_measured` is False.
@@ -125,8 +126,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         kind: "local", "split" (head here, tail at an endpoint), "offload" (all of it there) or "cascade".
         variant: name of the model file.
         engine: what executes it.
-        accelerator: "cpu", or the accelerator of that engine.
-        placement: CPUs and threads.
+        accelerator: "cpu", or the accelerator of that engine; in stages that of one of them.
+        placement: CPUs and threads, of lanes and stages too.
         accuracy: of the variant, by the bundle's own metric; None where nobody measured it.
         memory_mb: what the process grows by when it is loaded and runs, in MiB: an estimate.
         feasible: whether it may be chosen at all; where not, `reason` says what stands against it.
@@ -157,7 +158,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def way(self) -> tuple[str, str, str]:
         """What is loaded, apart from where: variant, engine, accelerator."""
-        return self.variant, self.engine, self.accelerator
+        shared = self.accelerator != "cpu" and self.placement.stages
+        return self.variant, self.engine, f"{self.accelerator} and cpu" if shared else self.accelerator
 
     def runs_as(self, other: Candidate) -> bool:
         """Whether both are one way to run, whatever their figures."""
@@ -177,7 +179,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         if self.remote is not None:
             at = "the whole model elsewhere" if self.kind == "offload" else f"cut {self.remote.cut}"
             return f"{self.kind}: {at}, {self.remote.describe()}"
-        where = "" if self.accelerator == "cpu" else f" on {self.accelerator}"
+        where = "" if self.accelerator == "cpu" or self.placement.stages else f" on {self.accelerator}"
         return f"{self.engine}{where}, {self.placement.describe()}"
 
 

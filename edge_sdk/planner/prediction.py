@@ -18,7 +18,7 @@ from edge_sdk.planner.rates import Rates, rates_for
 from edge_sdk.planner.variants import Variant
 from edge_sdk.schedule.placing import Placement
 
-__all__ = ["predict_table", "watts_of"]
+__all__ = ["cost_model", "predict_table", "watts_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ def predict_table(
     device: Device,
     usable_cpus: Sequence[int],
 ) -> list[Candidate]:
-    """The table with `memory_mb` and `predicted` filled where they can be, likeliest way first.
+    """The table with `memory_mb` and `predicted` filled where they can be, likeliest way first. Of stages
+    `predicted` follows from where they are cut (`edge_sdk.planner.staging`).
 
     Within a way the engine's default stays in front; ways without a prediction stay behind in their order.
 
@@ -54,7 +55,7 @@ def predict_table(
         size_mb = memory_mb(candidate.engine, graph.parameter_bytes, graph.peak_activation_bytes)
         size_mb = round(size_mb * max(len(candidate.placement.lanes), 1), 1)
         candidate = replace(candidate, memory_mb=size_mb)
-        if rates is not None and candidate.accelerator == "cpu":
+        if rates is not None and candidate.accelerator == "cpu" and not candidate.placement.stages:
             key = candidate.variant, candidate.engine
             if key not in models:
                 models[key] = _model(variant, candidate.engine, rates)
@@ -63,9 +64,16 @@ def predict_table(
     return _likeliest_first(estimated)
 
 
+def cost_model(variant: Variant, engine: str, device: Device) -> CostModel | None:
+    """What predicts a variant on a device; None where its graph cannot be read, or nothing is known of the device."""
+    rates = rates_for(device)
+    return None if rates is None else _model(variant, engine, rates)
+
+
 def _model(variant: Variant, engine: str, rates: Rates) -> CostModel | None:
     graph = variant.graph()
-    assert graph is not None
+    if graph is None:
+        return None
     try:
         return CostModel(graph, engine, rates)
     except EdgeError as error:
@@ -78,8 +86,9 @@ def watts_of(candidate: Candidate, engine: Engine, device: Device, usable_cpus: 
     if candidate.accelerator != "cpu":
         return None
     placement = candidate.placement
-    if placement.lanes:
-        cpus = tuple(cpu for lane in placement.lanes for cpu in lane)
+    groups = placement.lanes or tuple(stage.cpus or () for stage in placement.stages)
+    if groups:
+        cpus = tuple(cpu for group in groups for cpu in group)
         placement = Placement(cpus=cpus, threads=len(cpus))
     threads = _threads(placement, engine, usable_cpus)
     return placement_watts(placement, threads, device, usable_cpus)

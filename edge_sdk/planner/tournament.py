@@ -27,7 +27,7 @@ from edge_sdk.measuring import (
     median_ms,
     paced_block,
 )
-from edge_sdk.planner.lanes import LanesRunner
+from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.plans import Candidate, Figures
 from edge_sdk.planner.standings import Standings
 
@@ -43,6 +43,11 @@ CLOSE = 1.35
 """Other placements of a way are measured when its default placement was within this factor of the winner."""
 HOPELESS = 1.5
 """A candidate is not measured when the least it is predicted to take is this many times the incumbent's most."""
+NEAR = 1.1
+"""A model is cut in stages only where that is predicted to take no more than so many times what the incumbent does:
+making the parts takes longer than to measure them."""
+LOADS_OF_STAGES = 4
+"""Cutting a model and loading its parts, perhaps twice, is taken to last so many times as long as loading it."""
 MISLED = 2.0
 """A prediction that is off by more than this factor is not believed."""
 FIRST_SHARE = 0.2
@@ -94,6 +99,7 @@ class Tournament:
     objective: str = "latency"
     meter: Callable[[Request], float | None] | None = None
     deadline: float = 0.0
+    load_s: float = 0.0
     seat: Seat | None = None
     metered: dict[int, float] = field(default_factory=dict)
     """Power as measured, in watts, by place in the table."""
@@ -166,12 +172,14 @@ class Tournament:
         for place, candidate in enumerate(self.table):
             if not candidate.feasible or _failed(candidate):
                 continue
+            began_s = time.perf_counter() - self.deadline  # a trial moves the deadline, and is no part of loading
             try:
                 runner = self.load(candidate)
             except EdgeError as error:
                 failure = failure or error
                 self._cannot_load(candidate, error)
                 continue
+            self.load_s = time.perf_counter() - self.deadline - began_s
             self.seat = Seat(place, runner, None)
             self.standings = Standings(place)
             self._measure_alone(self.seat)
@@ -187,7 +195,7 @@ class Tournament:
             if budget_s <= 0:
                 self._note(seat.place, "not measured: loading and one request took the whole budget")
                 return
-            if self.rate_hz is None and not isinstance(seat.runner, LanesRunner):
+            if self.rate_hz is None and overlapping(seat.runner) is None:
                 pace_ms, runs = median_ms(request, budget_s)
             else:
                 times = self._block(seat.runner, request)()
@@ -215,10 +223,12 @@ class Tournament:
             if _failed(candidate):
                 continue
             if (times := self._hopeless(candidate)) is not None:
-                self._note(place, f"not measured: predicted to take {times:.1f} times the best one's latency")
+                self._note(place, f"not measured: predicted to take {times:.1f} times the best one's {self._counted()}")
                 continue
             left_s = self.deadline - time.perf_counter()
-            if left_s < self.budget_s * MIN_SHARE:
+            if left_s < max(
+                self.budget_s * MIN_SHARE, LOADS_OF_STAGES * self.load_s * bool(candidate.placement.stages)
+            ):
                 self._note(place, "not measured: the budget was spent")
                 continue
             self._duel(place, left_s / (len(waiting) - turn))
@@ -226,13 +236,16 @@ class Tournament:
     def _hopeless(self, candidate: Candidate) -> float | None:
         """How many times the incumbent's latency a candidate is predicted to take, where that rules it out.
 
-        Placements of one way are always measured: how threads scale changes with what else runs. And a prediction that
-        was wrong about the incumbent rules nobody out.
+        Placements of one way are always measured, but for stages: how threads scale changes with what else runs. And a
+        prediction that was wrong about the incumbent rules no other way out.
         """
         best = self.table[self._seated().place]
         own, others = candidate.predicted, best.predicted
-        if own is None or others is None or own.low_ms is None or others.high_ms is None or candidate.way == best.way:
+        if own is None or others is None or own.low_ms is None or others.high_ms is None:
             return None
+        if candidate.way == best.way:
+            times = own.pace_ms / others.pace_ms
+            return times if candidate.placement.stages and times > NEAR else None
         if best.measured is None or not 1 / MISLED <= best.measured.pace_ms / others.pace_ms <= MISLED:
             return None
         price = self._price(self.table.index(candidate)) / self._price(self._seated().place)
@@ -274,8 +287,8 @@ class Tournament:
 
     def _block(self, runner: Runner, request: Request) -> Block:
         """Stretches of requests as they are meant to come: one after the other, paced, or as many as keep it busy."""
-        if isinstance(runner, LanesRunner):
-            return concurrent_block(request, runner.at_once)
+        if (several := overlapping(runner)) is not None:
+            return concurrent_block(request, several.at_once)
         return back_to_back(request) if self.rate_hz is None else paced_block(request, self.rate_hz)
 
     def _settle(self, challenging: Seat, comparison: Comparison, margin: float) -> bool:
@@ -318,23 +331,24 @@ class Tournament:
             self.metered[place] = watts
 
     def _measured(self, seat: Seat, pace_ms: float, runs: int, reason: str, p95_ms: float | None = None) -> Candidate:
-        place, lanes = seat.place, isinstance(seat.runner, LanesRunner)
+        place, several = seat.place, overlapping(seat.runner) is not None
         candidate = self.table[place]
         watts = self.metered.get(place) or self.watts(candidate)
         figures = Figures(
             latency_ms=round(_latency_ms(seat.runner, pace_ms), 4),
-            p95_ms=None if lanes else _rounded(p95_ms),
+            p95_ms=None if several else _rounded(p95_ms),
             energy_mj=None if watts is None else round(pace_ms * watts, 4),
             energy_measured=place in self.metered,
             runs=runs,
-            interval_ms=round(pace_ms, 4) if lanes else None,
+            interval_ms=round(pace_ms, 4) if several else None,
         )
         return msgspec.structs.replace(candidate, measured=figures, reason=reason)
 
     def _cannot_load(self, candidate: Candidate, error: EdgeError) -> None:
-        """What does not load at one placement does not at another either."""
+        """What does not load at one placement does not at another either, but what cannot be cut may run whole."""
         for place, other in enumerate(self.table):
-            if other.way == candidate.way:
+            cut = bool(candidate.placement.stages)
+            if other.way == candidate.way and (not cut or other.placement == candidate.placement):
                 self.table[place] = msgspec.structs.replace(other, feasible=False, reason=f"cannot load: {error}")
 
     def _note(self, place: int, reason: str) -> None:
@@ -343,7 +357,8 @@ class Tournament:
 
 def _latency_ms(runner: Runner, pace_ms: float) -> float:
     """What one request takes, at most, where answers come so far apart."""
-    return runner.slowest_ms() if isinstance(runner, LanesRunner) else pace_ms
+    several = overlapping(runner)
+    return pace_ms if several is None else several.request_ms()
 
 
 def _failed(candidate: Candidate) -> bool:

@@ -48,6 +48,7 @@ class Variant:
         barred: why the bundle itself advises against it; "" where it does not.
         cuts: where it may be divided, as the bundle keeps it; empty where nobody listed that.
         cascades: those of the bundle that it is the big one of, best first.
+        graph_fault: why `graph` gave None; "" before it was asked, and where it did not.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Variant:
         self._file: ModelFile | None = None
         self._graph: Graph | None = None
         self._graph_asked = False
+        self.graph_fault = ""
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -102,6 +104,7 @@ class Variant:
                 try:
                     self._graph = open_graph(file)
                 except EdgeError as error:
+                    self.graph_fault = str(error)
                     _log.info("%s: no prediction: %s", self.name, error)
             return self._graph
 

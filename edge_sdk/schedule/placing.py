@@ -11,9 +11,34 @@ from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.device.sysroot import cpu_list_text, parse_cpu_list
 from edge_sdk.errors import InputValueError
 
-__all__ = ["POWER_MODES", "Placement", "cores_named", "cpus_at_once", "lanes", "placements"]
+__all__ = ["POWER_MODES", "Placement", "Stage", "cores_named", "cpus_at_once", "lanes", "placements", "stages"]
 
 POWER_MODES = ("performance", "balanced", "efficiency")
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a model, and where it computes while others compute theirs for other requests.
+
+    Attributes:
+        cpus: CPU ids; None for all the process may use.
+        threads: threads for one request; None for the engine's own default.
+        accelerator: "cpu", or the accelerator of the engine that this part runs on.
+        tensors: where the model is cut behind it: all that flows from here and from before to later stages. Empty for
+            the last stage, and while nobody has chosen a cut.
+    """
+
+    cpus: tuple[int, ...] | None = None
+    threads: int | None = None
+    accelerator: str = "cpu"
+    tensors: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """One phrase: "CPUs 0-3", "CPU 4", "all CPUs", "gpu"."""
+        if self.accelerator != "cpu":
+            return self.accelerator
+        if self.cpus is None:
+            return "all CPUs"
+        return f"CPU{'s' * (len(self.cpus) != 1)} {cpu_list_text(self.cpus)}"
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,18 +47,24 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cpus: CPU ids; None for all the process may use (nothing is pinned).
         threads: threads for one request; None for the engine's own default.
-        label: "all", "big", "mid", "little", "fast", "slow" or "given"; with lanes, "clusters" or "cores".
+        label: "all", "big", "mid", "little", "fast", "slow" or "given"; with lanes, "clusters" or "cores"; with
+            stages, "stages".
         lanes: CPUs of each lane, where independent requests are shared out among several runners; each has as many
             threads as CPUs. Empty for one runner.
+        stages: the parts that the model is cut in, first to last. Empty where it is whole.
     """
 
     cpus: tuple[int, ...] | None = None
     threads: int | None = None
     label: str = "all"
     lanes: tuple[tuple[int, ...], ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     def describe(self) -> str:
-        """One phrase: "2 threads on all CPUs", "4 threads on big CPUs 4-7", "a lane on each of CPUs 0-3 and 4-7"."""
+        """One phrase: "2 threads on all CPUs", "4 threads on big CPUs 4-7", "a lane on each of CPUs 0-3 and 4-7",
+        "stages on gpu, then all CPUs"."""
+        if self.stages:
+            return f"stages on {', then '.join(stage.describe() for stage in self.stages)}"
         if self.lanes:
             return f"a lane on each of CPUs {' and '.join(map(cpu_list_text, self.lanes))}"
         threads = "default threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads != 1)}"
@@ -119,6 +150,24 @@ def lanes(device: Device, usable_cpus: Sequence[int], by_speed: Sequence[Sequenc
     if len(usable) > 1:
         found.append(Placement(label="cores", lanes=tuple((cpu,) for cpus in clusters for cpu in cpus)))
     return tuple(found)
+
+
+def stages(device: Device, usable_cpus: Sequence[int], by_speed: Sequence[Sequence[int]] = ()) -> tuple[Placement, ...]:
+    """Placements of one model in parts: a part on each cluster of cores where they differ, otherwise on each half of
+    the cores. The weights are in memory once, and each core works with its part of them only.
+
+    Args:
+        device, usable_cpus, by_speed: see `placements`.
+    """
+    usable = tuple(sorted(usable_cpus))
+    if len(usable) < 2 or cpus_at_once(device, usable) < len(usable):
+        return ()  # each stage counts on its CPUs
+    groups = _by_cluster(device.clusters, usable)
+    if len(groups) < 2 and len(by_speed) > 1:
+        groups = [tuple(sorted(group)) for group in by_speed]
+    if len(groups) < 2:
+        groups = [usable[: len(usable) // 2], usable[len(usable) // 2 :]]
+    return (Placement(label="stages", stages=tuple(Stage(cpus=cpus, threads=len(cpus)) for cpus in groups)),)
 
 
 def _by_cluster(clusters: Sequence[Cluster], usable: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -18,11 +18,13 @@ from edge_sdk.errors import EngineError, SessionClosed
 from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Choice, Placement, Wish, choose, variant_of_file
-from edge_sdk.planner.lanes import LanesRunner, placed
+from edge_sdk.planner.lanes import LanesRunner
+from edge_sdk.planner.placed import placed
 from edge_sdk.tensors import TensorSpec
 
 models = pytest.importorskip("tests.models")
 
+MODEL = open_model(models.onnx_add())
 TWO = Placement(label="cores", lanes=((0,), (1,)))
 
 
@@ -53,11 +55,11 @@ class Pinned(Runner):
 def two() -> tuple[LanesRunner, list[Pinned]]:
     loaded: list[Pinned] = []
 
-    def load(options: LoadOptions) -> Runner:
+    def load(file: ModelFile, options: LoadOptions) -> Runner:
         loaded.append(Pinned(options))
         return loaded[-1]
 
-    runner = placed(load, LoadOptions(), TWO)
+    runner = placed(MODEL, load, LoadOptions(), TWO)
     assert isinstance(runner, LanesRunner)
     return runner, loaded
 
@@ -73,7 +75,7 @@ def test_each_lane_has_a_runner_on_its_own_cpus() -> None:
 
 
 def test_a_placement_without_lanes_is_one_runner() -> None:
-    runner = placed(Pinned, LoadOptions(), Placement(cpus=(1,), threads=1))
+    runner = placed(MODEL, lambda file, options: Pinned(options), LoadOptions(), Placement(cpus=(1,), threads=1))
     assert isinstance(runner, Pinned)
     assert (runner.options.cpus, runner.options.threads) == ((1,), 1)
 
@@ -81,14 +83,14 @@ def test_a_placement_without_lanes_is_one_runner() -> None:
 def test_where_a_lane_does_not_load_none_stays_open() -> None:
     loaded: list[Pinned] = []
 
-    def load(options: LoadOptions) -> Runner:
+    def load(file: ModelFile, options: LoadOptions) -> Runner:
         if loaded:
             raise EngineError("no more memory")
         loaded.append(Pinned(options))
         return loaded[-1]
 
     with pytest.raises(EngineError, match="no more memory"):
-        placed(load, LoadOptions(), TWO)
+        placed(MODEL, load, LoadOptions(), TWO)
     assert loaded[0].closed
 
 

@@ -111,12 +111,13 @@ def test_each_lane_computes_on_its_own_core() -> None:
     from edge_sdk.engines.registry import find_engine
     from edge_sdk.formats import open_model
     from edge_sdk.planner import Placement
-    from edge_sdk.planner.lanes import LanesRunner, placed
+    from edge_sdk.planner.lanes import LanesRunner
+    from edge_sdk.planner.placed import placed
 
     model, given = model_for("onnxruntime")
     engine, file = find_engine("onnxruntime"), open_model(model)
     placement = Placement(label="cores", lanes=(CPUS[:1], CPUS[-1:]))
-    runner = placed(lambda options: engine.load(file, options), LoadOptions(), placement)
+    runner = placed(file, engine.load, LoadOptions(), placement)
     assert isinstance(runner, LanesRunner)
     before = os.sched_getaffinity(0)
     over, ids = threading.Event(), []
