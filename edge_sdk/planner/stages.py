@@ -102,6 +102,7 @@ class StagesRunner(Overlapping):
         self._seats: Pool[object] = Pool(object, self.at_once, self.queue, name)
         self._closing, self._closed = threading.Lock(), False
         self._end = weakref.finalize(self, _end, self._lines)
+        self._end.atexit = False  # then runners free themselves, and nothing waits for a thread
 
     def _connect(self, whole: ModelInfo, runners: Sequence[Runner]) -> None:
         """Says what each stage takes and what it must keep for those behind it."""

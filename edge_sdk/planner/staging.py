@@ -206,37 +206,32 @@ def balanced(
     most = [1.0] * len(placement.stages)
     whole_ms = [staging.whole_ms(stage) for stage in placement.stages]
     for turn in range(TRIES):
+        shares = staging.shares(placement.stages)
+        runner: Runner | None = None
         try:
             runner = load(placement)
-        except AcceleratorError:
-            most = [
-                share / 2 if stage.accelerator != "cpu" else limit
-                for stage, share, limit in zip(placement.stages, staging.shares(placement.stages), most, strict=True)
-            ]
+            measured_ms = _measured_ms(runner, request(runner))
+        except BaseException as error:
+            if runner is not None:
+                runner.close()
+            on_cpu = [stage.accelerator == "cpu" for stage in placement.stages]
+            most = [max_share if cpu else share / 2 for max_share, share, cpu in zip(most, shares, on_cpu, strict=True)]
             balance = staging.balance(whole_ms, most)
-            if turn == TRIES - 1 or balance is None:
+            if not isinstance(error, AcceleratorError) or turn == TRIES - 1 or balance is None:
                 raise
             placement = _cut(placement, balance)
             continue
-        if turn == TRIES - 1:
-            break
-        try:
-            measured_ms = _measured_ms(runner, request(runner))
-        except BaseException:
-            runner.close()
-            raise
-        shares = staging.shares(placement.stages)
         whole_ms = [
             max(took_ms - HANDED_MS, took_ms / 2) / share if share > 0 else known_ms
             for took_ms, share, known_ms in zip(measured_ms, shares, whole_ms, strict=True)
         ]
         balance = staging.balance(whole_ms, most)
-        if balance is None or max(balance.stage_ms) > BETTER * max(measured_ms):
-            break
+        if turn == TRIES - 1 or balance is None or max(balance.stage_ms) > BETTER * max(measured_ms):
+            return runner, placement
         _log.info("%s: stages took %s ms; cut elsewhere", runner.model, measured_ms)
         runner.close()
         placement = _cut(placement, balance)
-    return runner, placement
+    raise AssertionError("the last turn returns or raises")
 
 
 def checked(runner: Runner, answer: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

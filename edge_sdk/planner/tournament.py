@@ -159,10 +159,12 @@ class Tournament:
         for place in standings.places:
             way, cost = self.table[place].way, standings.relative(place, best)
             least[way] = min(cost, least.get(way, cost))
-        near = sorted((cost, way) for way, cost in least.items() if cost <= CLOSE)
+        near = [way for _, way in sorted((cost, way) for way, cost in least.items() if cost <= CLOSE)]
+        # Where one order of stages did not run, another may.
+        near += dict.fromkeys(row.way for row in self.table if row.placement.stages and row.way not in least)
         return [
             place
-            for _, way in near
+            for way in near
             for place, candidate in enumerate(self.table)
             if candidate.way == way and candidate.feasible and candidate.measured is None and not _failed(candidate)
         ]
