@@ -55,15 +55,22 @@ PLAN_BUDGET_S = 6.0
 
 
 class Way:
-    """One way to run a model, in a process of its own that measures when it is told."""
+    """One way to run a model, in a process of its own that measures when it is told.
 
-    def __init__(self, model: Path, way: str, fast: int, cache: str) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(model), way, str(fast)]
+    Args:
+        model, way, fast: what its `--worker` is given.
+        cache: folder for its plans.
+        script: whose worker it is.
+    """
+
+    def __init__(self, model: Path, way: str, fast: int, cache: str, script: str = __file__) -> None:
+        command = [sys.executable, str(Path(script).resolve()), "--worker", str(model), way, str(fast)]
         environment = {**os.environ, "EDGE_SDK_CACHE": cache}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.chosen: str = self._heard()["chosen"]
+        self.told = self._heard()
+        self.chosen: str = self.told["chosen"]
 
     def measure(self, seconds: float) -> float:
         """Milliseconds from answer to answer, over so long."""

@@ -227,7 +227,8 @@ class Session:
         """Runs the model on each item and yields the answers in order.
 
         While one item computes, the next are taken from `frames`: a camera's decoding costs no time of its own. Loaded
-        for throughput, as many compute at once as keep all lanes busy, and twice as many are taken before their turn.
+        for throughput, as many compute at once as keep all lanes or stages busy, and twice as many are taken before
+        their turn.
 
         Args:
             frames: feeds, one after the other; may be endless.

@@ -1,0 +1,178 @@
+"""What a model in stages answers where memory holds its weights once only, on two cores of unequal speed.
+
+    python benchmarks/staged.py [--quick] [--json] [--only MODEL…] [--share SHARE]
+
+One of two cores is slowed as in `benchmarks/asymmetric.py` (needs root, and says so where it is not). For each model
+four processes are loaded, and measured in turn:
+
+- `default`: the engine's own threads on all cores,
+- `fast_only`: one thread on the fast core,
+- `free`: `Session.stream` of what `objective="throughput"` chooses, with as much memory as it wants: mostly lanes,
+- `bounded`: the same with `max_memory_mb` of 1.3 times what the model needs once, so that lanes are out.
+
+Figures are milliseconds from answer to answer, and megabytes by which the process grew; ratios are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.asymmetric import (
+    MEASURED_S,
+    PERIOD_S,
+    PLAN_BUDGET_S,
+    SHARE,
+    Way,
+    alone_ms,
+    models,
+    skipped,
+    streamed_ms,
+)
+from benchmarks.slowed import Slowed
+
+MODELS = ("mobilenet_v2_224", "squeezenet_224", "resnet18_112", "vit_96", "vgg_64", "mobilenet_v2_224_int8.tflite")
+QUICK = ("resnet18_112", "vit_96")
+WAYS = ("default", "fast_only", "free", "bounded")
+ROUNDS, QUICK_ROUNDS = 9, 3
+MEMORY_TIMES = 1.3
+
+
+def work(model: Path, way: str, fast: int) -> None:
+    """What a process of a way does: loads, then measures for as long as each line on stdin says.
+
+    Args:
+        model: its file.
+        way: one of `WAYS`; "bounded" with "=MB" behind it.
+        fast: the CPU that is not slowed.
+    """
+    import edge_sdk
+    from edge_sdk.engines.samples import made_up_feeds
+
+    name, _, bound_mb = way.partition("=")
+    asked: dict[str, Any] = {"plan_budget_s": 0}
+    if name == "fast_only":
+        asked = {"threads": 1, "cpus": [fast]}
+    elif name != "default":
+        asked = {"objective": "throughput", "plan_budget_s": PLAN_BUDGET_S}
+        asked |= {"max_memory_mb": float(bound_mb)} if bound_mb else {}
+    before_mb = resident_mb()
+    session = edge_sdk.load(model, **asked)
+    feeds = made_up_feeds(session.inputs)
+    one = None if name in ("free", "bounded") else session.run
+    for _ in session.stream([feeds] * 20):
+        pass
+    told = {
+        "chosen": session.plan.placement.describe(),
+        "grew_mb": resident_mb() - before_mb,
+        "estimated_mb": session.plan.chosen.memory_mb,
+    }
+    print(json.dumps(told), flush=True)
+    for line in sys.stdin:
+        interval_ms = alone_ms(one, feeds, float(line)) if one is not None else streamed_ms(session, feeds, float(line))
+        print(json.dumps({"interval_ms": interval_ms}), flush=True)
+
+
+def resident_mb() -> float:
+    """What this process has in memory."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def judged(name: str, model: Path, fast: int, rounds: int) -> dict[str, Any]:
+    """One model: a row."""
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sdk-staged-"))
+        ways: dict[str, Way] = {}
+        for way in WAYS:
+            asked = way
+            if way == "bounded":
+                asked += f"={MEMORY_TIMES * (ways['default'].told['estimated_mb'] or 0.0)}"
+            if way in ("free", "bounded"):
+                Way(model, asked, fast, cache, __file__).close()  # plans; the next one finds the plan, and is measured
+            ways[way] = Way(model, asked, fast, cache, __file__)
+            stack.callback(ways[way].close)
+        found: dict[str, list[float]] = {way: [] for way in WAYS}
+        for number in range(rounds):
+            turn = number % len(WAYS)
+            for way in (*WAYS[turn:], *WAYS[:turn]):
+                found[way].append(ways[way].measure(MEASURED_S))
+    better = min("default", "fast_only", key=lambda way: statistics.median(found[way]))
+    gains = {
+        way: statistics.median(best / one for best, one in zip(found[better], found[way], strict=True))
+        for way in ("free", "bounded")
+    }
+    return {
+        "model": name,
+        **{way: statistics.median(times) for way, times in found.items()},
+        "better": better,
+        **{f"{way}_gain": gain for way, gain in gains.items()},
+        **{f"{way}_mb": ways[way].told["grew_mb"] for way in WAYS},
+        **{f"{way}_chosen": ways[way].chosen for way in ("free", "bounded")},
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as text."""
+    lines = [
+        f"{'model':30} {'default':>8} {'fast only':>9} {'free':>8} {'bounded':>8} {'gains':>11}"
+        f" {'MB once, free, bounded':>24}"
+    ]
+    lines += [
+        f"{row['model'][:30]:30} {row['default']:8.2f} {row['fast_only']:9.2f} {row['free']:8.2f} {row['bounded']:8.2f}"
+        f" {row['free_gain']:5.2f} {row['bounded_gain']:5.2f}"
+        f" {row['fast_only_mb']:8.0f} {row['free_mb']:7.0f} {row['bounded_mb']:7.0f}"
+        f"  {row['free_chosen']}; {row['bounded_chosen']}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Slows a core, runs all models and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two models, under a minute")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="MODEL")
+    parser.add_argument("--share", type=float, default=SHARE, help="of the slow core that is left to the models")
+    parser.add_argument("--worker", nargs=3, metavar=("MODEL", "WAY", "CPU"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        model, way, fast = arguments.worker
+        work(Path(model), way, int(fast))
+        return 0
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        return skipped("it takes two cores", arguments.json)
+    names = arguments.only or (QUICK if arguments.quick else MODELS)
+    fast, slow = cpus[0], cpus[-1]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="edge-sdk-zoo-") as folder:
+        files = list(models(names, Path(folder)))
+        os.sched_setaffinity(0, {fast, slow})
+        try:
+            slowed = Slowed(slow, PERIOD_S)
+        except RuntimeError as error:
+            return skipped(str(error), arguments.json)
+        with slowed:
+            slowed.set(arguments.share)
+            for name, path in files:
+                rows.append(judged(name, path, fast, QUICK_ROUNDS if arguments.quick else ROUNDS))
+                print(table(rows[-1:]), file=sys.stderr, flush=True)
+    print(json.dumps({"share": arguments.share, "rows": rows}) if arguments.json else table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
