@@ -73,8 +73,8 @@ def load(
         model: path of an ONNX or TFLite file or of a bundle, the bytes of a model, or an open `Bundle`.
         objective: what to minimise: "latency"; "energy" for one request; "bytes" that travel for one; or, with
             "throughput", the time from answer to answer: independent requests may then be shared out among several
-            runners, one on each cluster of cores or on each core, each with the weights in memory, or the model be cut in
-            stages, each on its own cluster or accelerator.
+            runners, one on each cluster of cores or on each core, each with the weights in memory, or the model be cut
+            in stages, each on its own cluster or accelerator.
         max_latency_ms: what one request may take; the plan's reason says when it does not.
         min_accuracy: what a variant must reach by the bundle's own metric, from 0 to 1.
         max_memory_mb: what weights and activations may take, in MiB.

@@ -25,13 +25,13 @@ from edge_sdk.planner.candidates import barred, candidates, default_placement, s
 from edge_sdk.planner.placed import placed
 from edge_sdk.planner.plan_cache import cached_plan, keep_plan, plan_key
 from edge_sdk.planner.plans import Candidate, Plan
+from edge_sdk.planner.stage_candidates import StageCandidates
 from edge_sdk.planner.variants import Variant
 from edge_sdk.planner.wish import Wish
 from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import FeedCheck
 
 if TYPE_CHECKING:
-    from edge_sdk.planner.staging import Staging
     from edge_sdk.planner.tournament import Request, Seat, Tournament
 
 __all__ = ["Choice", "choose"]
@@ -113,7 +113,7 @@ class _Choosing:
         self.by_speed = self._by_speed()
         self.open_size = OPEN_SIZES[0]
         self.admitted: set[tuple[str, str, str]] = set()
-        self.stagings: dict[tuple[str, str], Staging | None] = {}
+        self.in_stages = StageCandidates(self.variants, device)
         self.tournament: Tournament | None = None
         self.began = time.perf_counter()
 
@@ -163,7 +163,8 @@ class _Choosing:
         found = candidates(variants, by_format, self.device, self.cpus, wish.power_mode, self.by_speed, shared)
         if self._given():
             found = self._as_given(found)
-        table = [self._staged(one) for one in predict_table(found, variants, self.engines, self.device, self.cpus)]
+        table = predict_table(found, variants, self.engines, self.device, self.cpus)
+        table = [self.in_stages.with_cuts(candidate) for candidate in table]
         for place, candidate in enumerate(table):
             variant = self.variants[candidate.variant]
             alone = len(variants) == 1
@@ -200,33 +201,6 @@ class _Choosing:
         options = self.options
         free = options.threads is None and options.cpus is None and not options.strict
         return free and options.accelerator != "cpu" and self.wish.objective == "throughput" and self.wish.budget_s > 0
-
-    def _staged(self, candidate: Candidate) -> Candidate:
-        """A candidate in stages with its cuts and figures; any other as it is."""
-        if not candidate.placement.stages or not candidate.feasible:
-            return candidate
-        from edge_sdk.planner.staging import staged
-
-        variant = self.variants[candidate.variant]
-        try:
-            staging = self._staging(candidate)
-        except EdgeError as error:
-            return staged(candidate, None, f"cannot be cut in stages: {error}")
-        why_not = f"cannot be cut in stages: {variant.graph_fault or 'it is no graph'}"
-        return staged(candidate, staging, why_not if staging is None else "")
-
-    def _staging(self, candidate: Candidate) -> Staging | None:
-        """Where the variant may be cut; None where it cannot be read as a graph."""
-        from edge_sdk.planner.prediction import cost_model
-        from edge_sdk.planner.staging import Staging
-
-        key = candidate.variant, candidate.engine
-        if key not in self.stagings:
-            variant = self.variants[candidate.variant]
-            graph = variant.graph()
-            model = cost_model(variant, candidate.engine, self.device)
-            self.stagings[key] = None if graph is None else Staging(graph, model)
-        return self.stagings[key]
 
     def _nothing_holds(self, table: Sequence[Candidate]) -> EdgeError:
         lacks = dict.fromkeys(f"{candidate.variant}: {candidate.reason}" for candidate in table)
@@ -317,7 +291,7 @@ class _Choosing:
             graph = variant.graph() if stages else None
             return placed(file, load, options, placement, lambda runner: self.wrap(variant.wrap(runner)), graph)
 
-        return self._in_stages(candidate, at) if stages else at(candidate.placement)
+        return self._loaded_in_stages(candidate, at) if stages else at(candidate.placement)
 
     def _admit(self, file: ModelFile, engine: Engine, options: LoadOptions) -> None:
         began = time.perf_counter()
@@ -325,21 +299,16 @@ class _Choosing:
         if self.tournament is not None:
             self.tournament.deadline += time.perf_counter() - began
 
-    def _in_stages(self, candidate: Candidate, at: Callable[[Placement], Runner]) -> Runner:
-        """Loads a candidate in stages that take about as long as each other, and that answer as the whole does."""
-        from edge_sdk.planner.staging import balanced, checked
+    def _loaded_in_stages(self, candidate: Candidate, at: Callable[[Placement], Runner]) -> Runner:
+        assert self.tournament is not None
+        table = self.tournament.table
 
-        staging, tournament = self._staging(candidate), self.tournament
-        assert staging is not None and tournament is not None
-        runner, placement = balanced(candidate.placement, staging, at, self._request)
-        try:
+        def answers(runner: Runner) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             feeds = self._feeds(runner)
-            checked(runner, runner.run(feeds), self._whole_answer(candidate, feeds))
-        except BaseException:
-            runner.close()
-            raise
-        place = tournament.table.index(candidate)
-        tournament.table[place] = msgspec.structs.replace(candidate, placement=placement)
+            return runner.run(feeds), self._whole_answer(candidate, feeds)
+
+        runner, cut = self.in_stages.loaded(candidate, at, self._request, answers)
+        table[table.index(candidate)] = cut
         return runner
 
     def _whole_answer(self, candidate: Candidate, feeds: Mapping[str, Any]) -> dict[str, Any]:

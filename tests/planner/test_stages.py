@@ -18,6 +18,7 @@ import pytest
 
 from edge_sdk.device.affinity import thread_cpus, usable_cpus
 from edge_sdk.engines import LoadOptions, Runner
+from edge_sdk.engines.quantised import FloatRunner
 from edge_sdk.engines.registry import find_engine
 from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.engines.simulated import SimulatedBehaviour, SimulatedEngine
@@ -26,6 +27,7 @@ from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.graph import open_graph
 from edge_sdk.graph.cuts import single_cuts
 from edge_sdk.graph.splitting import compared
+from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.placed import placed
 from edge_sdk.planner.stages import StagesRunner
 from edge_sdk.schedule.placing import Placement, Stage
@@ -312,6 +314,15 @@ def test_a_cut_that_is_none_of_the_model_is_refused() -> None:
     file, _ = cut_in(models.onnx_mlp(), 2)
     with pytest.raises(ModelError, match="nothing_here"):
         in_stages(file, Placement(stages=(Stage(tensors=("nothing_here",)), Stage())))
+
+
+def test_behind_wrappers_it_is_still_known_that_requests_overlap() -> None:
+    file, placement = cut_in(models.onnx_mlp(), 2)
+    runner = in_stages(file, placement)
+    wrapped = FloatRunner(runner)
+    assert overlapping(wrapped) is runner
+    assert wrapped.at_once == runner.at_once == 3
+    wrapped.close()
 
 
 def test_initialisers_that_callers_feed_need_the_model_whole() -> None:
