@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -189,20 +189,41 @@ class TestBalancing:
         runner.close()
         return found, tried
 
-    def test_a_cut_that_was_measured_to_be_uneven_is_put_right(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        engine = TwoPlaces()
-        times = {"npu": 0.03, "cpu": 0.0}
+    @staticmethod
+    def takes(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[str, int], float]) -> None:
+        """How long a part takes, by its accelerator and how many layers it has."""
 
         def run(self: Place, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
-            time.sleep(times[self.options.accelerator])
             assert self.inner is not None
+            places = {"x": 0, "y": 8} | {f"h{number}": number for number in range(1, 8)}
+            layers = places[self.outputs[0].name] - places[self.inputs[0].name]
+            time.sleep(seconds(self.options.accelerator, layers))
             return self.inner.run(feeds, out)
 
         monkeypatch.setattr(Place, "run", run)
+
+    def test_a_cut_that_was_measured_to_be_uneven_is_put_right(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine = TwoPlaces()
+        self.takes(monkeypatch, lambda place, layers: 0.02 * layers if place == "npu" else 0.0)
         found, tried = self.placement(engine)
-        assert tried[0] == "h4"
-        assert tried[1] == "h1", "the accelerator turned out to be slow, and gets the least there is"
+        assert tried == ["h4", "h1"], "the accelerator turned out to be slow, and gets the least there is"
         assert found.stages[0].tensors == ("h1",)
+        assert not engine.open
+
+    def test_a_measurement_that_misled_is_taken_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The CPU was slow for a moment; with more to do the accelerator is slower than both were."""
+        engine = TwoPlaces()
+
+        def seconds(place: str, layers: int) -> float:
+            if place == "npu" and layers > 4:
+                return 0.2
+            return 0.05 if (place, layers) == ("cpu", 4) else 0.001
+
+        self.takes(monkeypatch, seconds)
+        found, tried = self.placement(engine)
+        assert tried[0] == tried[-1] == "h4"
+        assert tried[1] != "h4"
+        assert found.stages[0].tensors == ("h4",)
         assert not engine.open
 
     def test_an_accelerator_that_refuses_its_part_is_offered_less(self) -> None:
