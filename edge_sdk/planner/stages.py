@@ -18,6 +18,7 @@ from typing import Any
 
 from edge_sdk.device.affinity import running_on, thread_cpus
 from edge_sdk.engines.base import LoadOptions, NodePlacement, PlacementReport, Runner, ThreadPlacement
+from edge_sdk.engines.guard import AcceleratorState
 from edge_sdk.engines.litert_pool import Pool
 from edge_sdk.errors import ModelError
 from edge_sdk.formats import ModelFile, ModelInfo
@@ -166,6 +167,10 @@ class StagesRunner(Overlapping):
         threads = tuple(thread for line in self._lines for thread in line.threads())
         ordered = tuple(sorted(nodes.values(), key=lambda place: -place.count))
         return PlacementReport(threads, ordered, all(report.verified for report in reports))
+
+    def accelerators(self) -> tuple[AcceleratorState, ...]:
+        """See `Runner.accelerators`: one for each stage on one."""
+        return tuple(state for line in self._lines for state in line.loaded.result().accelerators())
 
     def close(self) -> None:
         """See `Runner.close`. Waits for requests that are in the stages or in line; later ones are refused."""
