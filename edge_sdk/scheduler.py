@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ __all__ = ["Scheduler"]
 
 LEAST_NICE = 19
 """For what has no promise: a hundredth of a core beside what has."""
+MODELS_SHARE = 0.75
 MEASURED_S, MEASURED_RUNS = 0.3, 12
 
 
@@ -44,7 +46,8 @@ class Scheduler:
     Args:
         cores: how many CPUs compute at once; those this process may use where None.
         max_memory_mb: what all models together may take: those without a promise are unloaded while others need the
-            room, the least recently used first, and loaded again when they are asked.
+            room, the least recently used first, and loaded again when they are asked. Where None and the process is
+            limited (a control group), three quarters of what is left of that; the rest is for loading and the caller.
         clock: seconds.
     """
 
@@ -59,7 +62,7 @@ class Scheduler:
         if cores is not None and cores < 1:
             raise InputValueError(f"cores is {cores}; expected 1 or more")
         self._shared: SharedCores[Scheduled] = SharedCores(cores or len(usable_cpus()), clock)
-        self._residence = Residence(max_memory_mb)
+        self._residence = Residence(_left_mb() if max_memory_mb is None else max_memory_mb)
         self._admitting = threading.Lock()
 
     def load(
@@ -94,6 +97,7 @@ class Scheduler:
             EdgeError: as `edge_sdk.load`.
         """
         promise = Promise(priority, rate_hz, deadline_ms)
+        arguments.setdefault("map_weights", self._residence.budget_mb is not None)
         arguments.setdefault("replan", False)  # latency is that of several models, and measuring would disturb them
         with self._admitting:  # two at once would each be promised what there is once
             self._shared.check_name(name)
@@ -164,15 +168,28 @@ class Scheduler:
         self.close()
 
 
+def _left_mb() -> float | None:
+    """What models may take of a limit that the system sets to this process; None where it sets none."""
+    from edge_sdk.device.limits import read_limits
+    from edge_sdk.device.sysroot import Sysroot
+    from edge_sdk.measuring.processes import memory_of
+
+    limit_mb = read_limits(Sysroot()).memory_mb
+    if limit_mb is None:
+        return None
+    return max(MODELS_SHARE * (limit_mb - (memory_of().resident_mb or 0.0)), 1.0)
+
+
 def _thought_mb(model: ModelSource) -> float:
-    """What a model may take, before it was loaded: by the size of its file."""
+    """What a model may take, before it was loaded: by the size of its file, of a bundle's largest."""
     from edge_sdk.planner.memory import memory_mb
 
     if isinstance(model, bytes):
         return memory_mb("", len(model), 0)
-    if isinstance(model, (str, os.PathLike)) and os.path.isfile(model):
-        return memory_mb("", os.path.getsize(model), 0)
-    return 0.0
+    if not isinstance(model, (str, os.PathLike)):
+        return 0.0
+    files = [Path(model)] if os.path.isfile(model) else [file for file in Path(model).rglob("*") if file.is_file()]
+    return memory_mb("", max((file.stat().st_size for file in files), default=0), 0)
 
 
 def _loaded_to_give_way(model: ModelSource, arguments: dict[str, Any]) -> Session:
@@ -191,9 +208,11 @@ def _give_way() -> None:
 
 def _service_ms(session: Session) -> float:
     """What a request takes alone, 95 of 100."""
+    from edge_sdk.measuring.latencies import percentile
+
     session.warm_up(2)
     times: list[float] = []
     until_s = time.perf_counter() + MEASURED_S
     while len(times) < MEASURED_RUNS or time.perf_counter() < until_s:
         times.append(session.warm_up())
-    return sorted(times)[round(0.95 * (len(times) - 1))]
+    return percentile(sorted(times), 0.95)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_sdk.errors import StorageError, UnreadableInput
 
-__all__ = ["FailingFiles", "Files", "cache_folder", "drop_oldest", "read_whole", "write_whole"]
+__all__ = ["FailingFiles", "Files", "cache_folder", "drop_oldest", "move_whole", "read_whole", "write_whole"]
 
 CACHE_VARIABLE = "EDGE_SDK_CACHE"
 
@@ -117,6 +117,32 @@ def write_whole(path: str | os.PathLike[str], content: bytes, files: Files = _FI
             sibling.unlink(missing_ok=True)
         except OSError:
             pass  # the folder itself is gone or read-only: nothing of ours is left there
+        raise StorageError(
+            f"{target}: could not be written: {error.strerror or error}; the old content stands"
+        ) from error
+
+
+def move_whole(made: str | os.PathLike[str], path: str | os.PathLike[str], files: Files = _FILES) -> None:
+    """Puts a file that something else wrote, on the same disk, in the place of `path`, as `write_whole` would.
+
+    Args:
+        made: the file; gone afterwards.
+        path: where it belongs; its folder must exist.
+        files: the operations to use.
+
+    Raises:
+        StorageError: as `write_whole`.
+    """
+    target = Path(path)
+    try:
+        fd = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            files.sync(fd)
+        finally:
+            os.close(fd)
+        files.rename(Path(made), target)
+        files.sync_folder(target.parent)
+    except OSError as error:
         raise StorageError(
             f"{target}: could not be written: {error.strerror or error}; the old content stands"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import StorageError
-from edge_sdk.storage import CACHE_VARIABLE, FailingFiles, cache_folder, write_whole
+from edge_sdk.storage import CACHE_VARIABLE, FailingFiles, cache_folder, move_whole, write_whole
 
 
 def test_content_is_written_and_replaced(tmp_path: Path) -> None:
@@ -54,3 +54,17 @@ def test_a_cache_folder_that_cannot_be_made_names_the_variable(tmp_path: Path, m
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(StorageError, match=CACHE_VARIABLE):
         cache_folder("plans")
+
+
+@pytest.mark.parametrize("fail_at", range(4))
+def test_a_file_made_elsewhere_takes_the_place_whole_or_not_at_all(tmp_path: Path, fail_at: int) -> None:
+    target, made = tmp_path / "a", tmp_path / "made"
+    target.write_bytes(b"old")
+    made.write_bytes(b"new content")
+    files = FailingFiles(fail_at)
+    try:
+        move_whole(made, target, files)
+    except StorageError as error:
+        assert "could not be written" in str(error)
+    assert target.read_bytes() == (b"old" if fail_at < 2 else b"new content")
+    assert fail_at < 3 or files.operations == ["sync", "rename", "sync_folder"]

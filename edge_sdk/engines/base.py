@@ -51,6 +51,7 @@ class LoadOptions:
         spin: whether idle workers may spin; measuring switches it off so that candidates do not disturb each other.
         cache: whether what the engine prepares (an optimised graph) may be kept for the next start.
         guard: how an accelerator is watched.
+        map_weights: whether weights are mapped from what is kept, where the engine can, instead of copied.
     """
 
     threads: int | None = None
@@ -63,6 +64,7 @@ class LoadOptions:
     spin: bool = True
     cache: bool = True
     guard: Guard = field(default_factory=Guard)
+    map_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

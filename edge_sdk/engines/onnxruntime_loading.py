@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.device.affinity import running_on
 from edge_sdk.engines.base import LoadOptions
 from edge_sdk.engines.custom_ops import checked_library
-from edge_sdk.engines.graph_cache import GraphCache
+from edge_sdk.engines.graph_cache import WEIGHTS, GraphCache
 from edge_sdk.engines.onnxruntime_errors import load_error
 from edge_sdk.engines.onnxruntime_providers import (
     CPU_PROVIDER,
@@ -82,8 +83,9 @@ class Loading:
         # With external weights, custom ops or another provider the optimised graph does not stand on its own.
         if not self.options.cache or external or self.options.custom_ops or not self.plain_cpu:
             return None, cache
+        form = "mapped" if self.options.map_weights else "all"
         return cache.key(
-            self.model.fingerprint, f"all inputs={','.join(sorted(self.options.initializer_inputs))}"
+            self.model.fingerprint, f"{form} inputs={','.join(sorted(self.options.initializer_inputs))}"
         ), cache
 
     def _from_cache(self, ort: Any, cache: GraphCache, key: str) -> onnxruntime.InferenceSession | None:
@@ -93,12 +95,14 @@ class Loading:
         settings = self._settings(ort)
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            session = ort.InferenceSession(kept, settings, providers=[CPU_PROVIDER])
+            session = ort.InferenceSession(str(kept), settings, providers=[CPU_PROVIDER])
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, the model itself is still there
             _log.warning("%s: the kept optimised graph is made again: %s", self.model.name, error)
             cache.drop(key)
             return None
         self.notes.append("the optimised graph of an earlier start was used")
+        if kept.with_suffix(WEIGHTS).is_file():
+            self.notes.append("weights are mapped from the kept graph")
         return session
 
     def _from_model(
@@ -108,14 +112,19 @@ class Loading:
         workspace = cache.workspace(key) if key else None
         if workspace is not None:
             settings.optimized_model_filepath = str(workspace)
+            if self.options.map_weights:
+                _write_weights_apart(settings, workspace)
         try:
             session = ort.InferenceSession(self._source(settings, removed), settings, providers=[CPU_PROVIDER])
         except Exception as error:
             if workspace is not None:
-                workspace.unlink(missing_ok=True)
+                cache.give_up(workspace)
             raise load_error(error, self.model.name, self.installed) from error
         if key and workspace is not None:
             cache.keep(key, workspace)
+            if self.options.map_weights:
+                # What has just been made holds its weights by copy: it goes once the kept one stands.
+                return self._from_cache(ort, cache, key) or session
         return session
 
     def _accelerated(self, ort: Any, removed: list[str]) -> onnxruntime.InferenceSession:
@@ -223,3 +232,12 @@ class Loading:
             except Exception as error:
                 raise load_error(error, f"{library.path}: custom-op library", self.installed) from error
         return settings
+
+
+def _write_weights_apart(settings: Any, workspace: Path) -> None:
+    """Has the engine write them as its kernels want them, beside the graph: from there it maps them."""
+    settings.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", workspace.with_suffix(WEIGHTS).name
+    )
+    settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    settings.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")

@@ -195,8 +195,64 @@ def test_a_kept_graph_that_the_engine_refuses_is_made_again(own_cache: Path) -> 
     cache = GraphCache("any")
     kept.write_bytes(b"not a graph")
     kept.with_suffix(".json").write_text(json.dumps({"sha256": hashlib.sha256(b"not a graph").hexdigest()}))
-    assert cache.find(kept.stem) == b"not a graph"
+    assert cache.find(kept.stem) == kept
     assert load(model).run({"x": one((1, 8))})["y"].shape == (1, 4)
+
+
+MAPPED = "weights are mapped from the kept graph"
+
+
+@pytest.mark.parametrize(
+    "name", ["onnx_mlp", "onnx_conv", "onnx_int8_qdq", "onnx_int8_dynamic", "onnx_float16", "onnx_if"]
+)
+def test_weights_are_mapped_from_what_is_kept_and_the_answer_is_the_same(name: str) -> None:
+    from edge_sdk.engines.samples import made_up_feeds
+
+    model = models.ONNX_MODELS[name]()
+    plain, mapped, again = load(model, cache=False), load(model, map_weights=True), load(model, map_weights=True)
+    feeds = made_up_feeds(plain.inputs, plain.optional_inputs)
+    for runner in (mapped, again):
+        for output, array in runner.run(feeds).items():
+            np.testing.assert_array_equal(array, plain.run(feeds)[output])
+
+
+def test_mapped_weights_are_private_to_nobody_and_outlive_what_is_kept(own_cache: Path) -> None:
+    model = models.onnx_mlp(64, 512, 64)
+    mapped = load(model, map_weights=True)
+    assert MAPPED in mapped.notes
+    (weights,) = (own_cache / "graphs").glob("*.weights")
+    assert str(weights) in Path("/proc/self/maps").read_text()
+    expected = mapped.run({"x": one((1, 64))})["y"]
+    shutil.rmtree(own_cache)
+    np.testing.assert_array_equal(mapped.run({"x": one((1, 64))})["y"], expected)
+
+
+def test_weights_that_were_altered_on_disk_are_made_again(own_cache: Path) -> None:
+    model = models.onnx_mlp(64, 512, 64)
+    expected = load(model, map_weights=True).run({"x": one((1, 64))})["y"]
+    (weights,) = (own_cache / "graphs").glob("*.weights")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    weights.unlink()  # what is mapped stays as it is
+    weights.write_bytes(content)
+    again = load(model, map_weights=True)
+    np.testing.assert_array_equal(again.run({"x": one((1, 64))})["y"], expected)
+    assert weights.read_bytes() != content
+
+
+def test_weights_are_copied_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGE_SDK_CACHE", str(tmp_path / "file"))
+    runner = load(models.onnx_mlp(), map_weights=True)
+    assert runner.run({"x": one((1, 8))})["y"].shape == (1, 4)
+    assert MAPPED not in runner.notes
+
+
+def test_no_workspace_is_left(own_cache: Path) -> None:
+    load(models.onnx_mlp(), map_weights=True)
+    with pytest.raises(ModelError):
+        load(models.onnx_unknown_op())
+    assert not [path for path in (own_cache / "graphs").iterdir() if path.is_dir()]
 
 
 @pytest.mark.parametrize(

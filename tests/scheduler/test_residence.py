@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge_sdk.errors import InputValueError, OutOfMemory, SessionClosed
-from edge_sdk.residence import Residence
+from edge_sdk.residence import LEAST_OF_ESTIMATE, Residence
 
 WAIT_S = 30
 
@@ -25,7 +25,12 @@ class Model:
     open: bool = True
 
     def __post_init__(self) -> None:
-        self.plan = SimpleNamespace(chosen=SimpleNamespace(memory_mb=self.size_mb))
+        self.plan = SimpleNamespace(
+            engine="made up", chosen=SimpleNamespace(memory_mb=self.size_mb / LEAST_OF_ESTIMATE)
+        )
+
+    def warm_up(self) -> None:
+        assert self.open
 
     def close(self) -> None:
         self.open = False
@@ -136,6 +141,35 @@ def test_it_is_loaded_before_it_is_asked_where_that_is_wanted() -> None:
             break
         threading.Event().wait(0.001)
     assert set(residence.resident()) == {"a"}
+
+
+class Growing:
+    """The process as the kernel tells of it: libraries that stay, and models that come and go."""
+
+    def __init__(self, libraries_mb: float) -> None:
+        self.libraries_mb, self.loaded_mb, self.started = libraries_mb, 0.0, False
+
+    def load(self, size_mb: float) -> Callable[[], Any]:
+        def load() -> Any:
+            self.started = True
+            self.loaded_mb += size_mb
+            loaded = Model(0.0)
+            loaded.close = lambda: setattr(self, "loaded_mb", self.loaded_mb - size_mb)  # type: ignore[method-assign]
+            return loaded
+
+        return load
+
+    def memory(self) -> Any:
+        return SimpleNamespace(private_mb=30.0 + self.libraries_mb * self.started + self.loaded_mb)
+
+
+def test_what_a_model_takes_is_measured_without_the_libraries_of_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Growing(60.0)
+    monkeypatch.setattr("edge_sdk.residence.memory_of", process.memory)
+    residence = Residence(100.0)
+    residence.add("a", process.load(40.0), keep=True, size_mb=100.0)
+    residence.add("b", process.load(35.0), keep=True, size_mb=100.0)
+    assert residence.resident() == {"a": 40.0, "b": 35.0}
 
 
 def test_what_was_removed_is_gone() -> None:
