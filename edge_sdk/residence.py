@@ -72,9 +72,13 @@ class Residence:
             size_mb: what it is thought to take, as room must be made before.
 
         Raises:
+            InputValueError: the name is taken.
             OutOfMemory: it does not fit into the budget beside those that stay.
             EdgeError: as `load`.
         """
+        with self._changed:
+            if name in self._tenants:
+                raise InputValueError(f"there is a model {name!r} already; expected another name")
         tenant = _Tenant(name, load, keep, size_mb or 0.0)
         with self._loading_of(tenant):
             self._make_room(self._at_most(tenant.size_mb), tenant)

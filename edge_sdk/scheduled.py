@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -17,15 +18,22 @@ from edge_sdk.errors import InputValueError, RequestDropped, SessionClosed
 from edge_sdk.metrics import Histogram, Summary
 from edge_sdk.residence import Residence
 from edge_sdk.schedule.admission import Demand
+from edge_sdk.schedule.degrading import Degrading
 from edge_sdk.schedule.pending import Pending
 from edge_sdk.schedule.ready import Waiting
 from edge_sdk.schedule.sharing import SharedCores
 
 if TYPE_CHECKING:
+    from edge_sdk.admitting import Way
     from edge_sdk.session import Session
     from edge_sdk.tensors import Array, Feeds, TensorSpec
 
 __all__ = ["Promise", "Scheduled", "ScheduledFigures"]
+
+_log = logging.getLogger(__name__)
+
+KEPT_STEPS = 100
+"""Changes of the variant that are told; older ones are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,10 @@ class Promise:
             return self.deadline_ms
         return math.inf if self.rate_hz is None else 1e3 / self.rate_hz
 
-    def demand(self, name: str, service_ms: float, cores: int) -> Demand:
-        """What keeping it takes."""
+    def demand(self, name: str) -> Demand:
+        """What keeping it takes, for requests that take nothing."""
         period_ms = self.due_ms if self.rate_hz is None else 1e3 / self.rate_hz
-        return Demand(name, service_ms, period_ms, self.due_ms, cores, self.priority)
+        return Demand(name, 0.0, period_ms, self.due_ms, priority=self.priority)
 
 
 class ScheduledFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +80,10 @@ class ScheduledFigures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         answered, failed, dropped: requests; dropped ones had no room to wait.
         missed: answered after their deadline.
+        variant: that answers now.
+        variants: requests that each has answered.
+        reason: why it runs so.
+        steps: why another variant took over, the latest last.
         within: share of all requests that were answered in time; None before the first.
         queue, service: durations of waiting for its turn, and of computing.
     """
@@ -82,6 +94,10 @@ class ScheduledFigures(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     dropped: int
     missed: int
+    variant: str
+    variants: dict[str, int]
+    reason: str
+    steps: tuple[str, ...]
     within: float | None
     queue: Summary
     service: Summary
@@ -102,15 +118,22 @@ class Scheduled:
         self,
         name: str,
         promise: Promise,
-        demand: Demand | None,
+        ways: tuple[Way, ...],
         when_full: str,
         ahead: int,
         shared: SharedCores[Scheduled],
         residence: Residence,
+        start: int = 0,
+        fits: Callable[[Way], bool] = lambda way: True,
     ) -> None:
-        self.name, self.promise, self.demand, self._residence = name, promise, demand, residence
-        self.cores = 1 if demand is None else demand.cores
+        self.name, self.promise, self._residence = name, promise, residence
+        self._ways, self._way = ways, ways[start]
         self.promised = promise.made
+        services_ms = [0.0 if way.demand is None else way.demand.service_ms for way in ways]
+        self._degrading = Degrading(services_ms, promise.due_ms, start, lambda level: fits(ways[level]), shared.clock)
+        self._crowded = 0
+        self._steps: deque[str] = deque(maxlen=KEPT_STEPS)
+        self._answers = {way.variant: 0 for way in ways}
         self.closed = False
         self._shared, self._clock = shared, shared.clock
         self._pending: Pending[_Request] = Pending(ahead, when_full, shared.changed)
@@ -118,6 +141,21 @@ class Scheduled:
         self._answered = self._failed = self._dropped = self._missed = 0
         self._current: _Request | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def demand(self) -> Demand | None:
+        """What keeping the promise takes as it runs now; None where there is none."""
+        return self._way.demand
+
+    @property
+    def cores(self) -> int:
+        """See `Contender`."""
+        return 1 if self._way.demand is None else self._way.demand.cores
+
+    @property
+    def cpus(self) -> frozenset[int]:
+        """See `Contender`."""
+        return frozenset() if self._way.demand is None else self._way.demand.cpus
 
     def start(self, prepare: Callable[[], None] | None) -> None:
         """Begins to answer, in a thread of its own.
@@ -158,10 +196,16 @@ class Scheduled:
             if self.closed:
                 raise SessionClosed(f"{self.name}: the session is closed; load the model again")
             dropped = self._pending.add(request, lambda: self.closed)
+            self._crowded += dropped is not None
             self._shared.changed.notify_all()
         if dropped is not None:
             self._drop(dropped)
+        request.answer.add_done_callback(lambda answer: self._taken_back(request) if answer.cancelled() else None)
         return request.answer
+
+    def _taken_back(self, request: _Request) -> None:
+        with self._shared.changed:
+            self._pending.remove(request)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -171,11 +215,11 @@ class Scheduled:
 
     def using(self) -> AbstractContextManager[Session]:
         """The session itself, loaded, and kept so within: for its plan and report."""
-        return self._residence.using(self.name)
+        return self._residence.using(self._way.key)
 
     def preload(self) -> None:
         """Loads the model beside what runs, where it was unloaded: the next request then does not wait for that."""
-        self._residence.preload(self.name)
+        self._residence.preload(self._way.key)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """As `Session.run`, when it is its turn.
@@ -236,7 +280,7 @@ class Scheduled:
             began_s = self._clock()
             self._queue.record((began_s - request.came_s) * 1e3)
             try:
-                with self._residence.using(self.name) as session:
+                with self._residence.using(self._way.key) as session:
                     outputs = session.run(request.feeds)
             except BaseException as error:  # noqa: BLE001 - the caller's to see
                 self._failed += 1
@@ -244,12 +288,30 @@ class Scheduled:
                 return
             ended_s = self._clock()
             self._service.record((ended_s - began_s) * 1e3)
+            late = ended_s > request.deadline_s
             self._answered += 1
-            self._missed += ended_s > request.deadline_s
+            self._answers[self._way.variant] += 1
+            self._missed += late
             request.answer.set_result(outputs)
+            if len(self._ways) > 1:
+                self._follow(late)
         finally:
             self._current = None
             self._shared.give_back(self)
+
+    def _follow(self, late: bool) -> None:
+        """The next request has the variant that suits how the last ones went."""
+        with self._shared.changed:
+            crowded, self._crowded = self._crowded, 0
+            step = self._degrading.see(late)
+            for _ in range(crowded):
+                step = step or self._degrading.see(True)
+            if step is None:
+                return
+            old, self._way = self._way, self._ways[self._degrading.level]
+        told = f"{self._way.variant} instead of {old.variant}: {step}"
+        self._steps.append(told)
+        _log.info("%s: %s", self.name, told)
 
     def _drop(self, request: _Request) -> None:
         self._dropped += 1
@@ -267,6 +329,10 @@ class Scheduled:
             failed=self._failed,
             dropped=self._dropped,
             missed=self._missed,
+            variant=self._way.variant,
+            variants=dict(self._answers),
+            reason=self._way.reason,
+            steps=tuple(self._steps),
             within=(self._answered - self._missed) / asked if asked else None,
             queue=self._queue.summary(),
             service=self._service.summary(),
@@ -301,7 +367,8 @@ class Scheduled:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._shared.leave(self)
-        self._residence.remove(self.name)
+        for way in self._ways:
+            self._residence.remove(way.key)
 
     def __enter__(self) -> Scheduled:
         return self

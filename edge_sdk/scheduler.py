@@ -12,32 +12,25 @@ others within the kernel, in the middle of a request too, so that a long one cos
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.errors import AdmissionRefused, InputValueError
+from edge_sdk.admitting import Admitting, Way, give_way
+from edge_sdk.errors import InputValueError
 from edge_sdk.residence import Residence
-from edge_sdk.schedule.admission import Demand, admissible
+from edge_sdk.schedule.admission import Demand
 from edge_sdk.schedule.sharing import SharedCores
 from edge_sdk.scheduled import Promise, Scheduled, ScheduledFigures
 
 if TYPE_CHECKING:
     from edge_sdk.activation import ModelSource
-    from edge_sdk.session import Session
 
 __all__ = ["Scheduler"]
 
-LEAST_NICE = 19
-"""For what has no promise: a hundredth of a core beside what has."""
 MODELS_SHARE = 0.75
-MEASURED_S, MEASURED_RUNS = 0.3, 12
 
 
 class Scheduler:
@@ -63,7 +56,8 @@ class Scheduler:
             raise InputValueError(f"cores is {cores}; expected 1 or more")
         self._shared: SharedCores[Scheduled] = SharedCores(cores or len(usable_cpus()), clock)
         self._residence = Residence(_left_mb() if max_memory_mb is None else max_memory_mb)
-        self._admitting = threading.Lock()
+        self._admitting = Admitting(self._shared.cores, self._residence, self._demands)
+        self._one_at_a_time = threading.Lock()
 
     def load(
         self,
@@ -86,9 +80,12 @@ class Scheduler:
             rate_hz: requests a second that will come.
             deadline_ms: from a request to its answer; the time between two requests where only a rate is given. Without
                 either there is no promise: the session has what the others leave.
-            when_full: what happens to requests beyond those that may wait: "block", "drop_oldest" or "drop_newest".
+            when_full: what happens to requests beyond those that may wait: "block", "drop_oldest", "drop_newest", or
+                "degrade": the oldest is dropped, and a lighter variant of the bundle answers while the best one that
+                fits beside the others, or `variant`, does not keep up; all of them stay loaded.
             ahead: how many may wait.
-            arguments: of `edge_sdk.load`. Where no `threads` are given, one is taken if that keeps the promise.
+            arguments: of `edge_sdk.load`. Where neither `threads` nor `cpus` are given, the cores are taken that keep
+                the promise with least energy.
 
         Raises:
             AdmissionRefused: the promise cannot be kept beside those already made; the message has the figures.
@@ -97,43 +94,36 @@ class Scheduler:
             EdgeError: as `edge_sdk.load`.
         """
         promise = Promise(priority, rate_hz, deadline_ms)
+        if when_full == "degrade" and not promise.made:
+            raise InputValueError(
+                "when_full='degrade' is for what has a rate_hz or a deadline_ms: expected one of them"
+            )
         arguments.setdefault("map_weights", self._residence.budget_mb is not None)
         arguments.setdefault("replan", False)  # latency is that of several models, and measuring would disturb them
-        with self._admitting:  # two at once would each be promised what there is once
+        admitting = self._admitting
+        with self._one_at_a_time:  # two at once would each be promised what there is once
             self._shared.check_name(name)
-            demand = self._resident(name, model, promise, arguments)
+            start = 0
+            if not promise.made:
+                ways: tuple[Way, ...] = (admitting.unpromised(name, model, arguments),)
+            elif when_full == "degrade":
+                ways, start = admitting.degrading(model, promise.demand(name), arguments)
+            else:
+                ways = (admitting.promised(model, promise.demand(name), arguments),)
             try:
-                scheduled = Scheduled(name, promise, demand, when_full, ahead, self._shared, self._residence)
+                scheduled = Scheduled(
+                    name, promise, ways, when_full, ahead, self._shared, self._residence, start, admitting.fits
+                )
                 self._shared.join(scheduled)
             except BaseException:
-                self._residence.remove(name)
+                for way in ways:
+                    self._residence.remove(way.key)
                 raise
-        scheduled.start(None if promise.made else _give_way)
+        scheduled.start(None if promise.made else give_way)
         return scheduled
 
-    def _resident(self, name: str, model: ModelSource, promise: Promise, arguments: dict[str, Any]) -> Demand | None:
-        """Loads it on as few cores as keep its promise; what it asks for."""
-        size_mb = _thought_mb(model)
-        if not promise.made:
-            give_way = functools.partial(_loaded_to_give_way, model, arguments)
-            self._residence.add(name, give_way, keep=False, size_mb=size_mb)
-            return None
-        from edge_sdk.loading import load
-
-        tried = [arguments] if "threads" in arguments else [{**arguments, "threads": 1}, arguments]
-        reason = ""
-        for attempt in tried:
-            load_it = functools.partial(load, model, **attempt)
-            session = self._residence.add(name, load_it, keep=True, size_mb=size_mb)
-            cores = min(session.plan.placement.threads or self._shared.cores, self._shared.cores)
-            demand = promise.demand(name, _service_ms(session), cores)
-            others = [other.demand for other in self._shared.contenders() if other.demand is not None]
-            verdict = admissible(demand, others, self._shared.cores)
-            if verdict.admitted:
-                return demand
-            self._residence.remove(name)
-            reason = reason or verdict.reason
-        raise AdmissionRefused(reason)
+    def _demands(self) -> list[Demand]:
+        return [other.demand for other in self._shared.contenders() if other.demand is not None]
 
     @property
     def sessions(self) -> tuple[Scheduled, ...]:
@@ -178,41 +168,3 @@ def _left_mb() -> float | None:
     if limit_mb is None:
         return None
     return max(MODELS_SHARE * (limit_mb - (memory_of().resident_mb or 0.0)), 1.0)
-
-
-def _thought_mb(model: ModelSource) -> float:
-    """What a model may take, before it was loaded: by the size of its file, of a bundle's largest."""
-    from edge_sdk.planner.memory import memory_mb
-
-    if isinstance(model, bytes):
-        return memory_mb("", len(model), 0)
-    if not isinstance(model, (str, os.PathLike)):
-        return 0.0
-    files = [Path(model)] if os.path.isfile(model) else [file for file in Path(model).rglob("*") if file.is_file()]
-    return memory_mb("", max((file.stat().st_size for file in files), default=0), 0)
-
-
-def _loaded_to_give_way(model: ModelSource, arguments: dict[str, Any]) -> Session:
-    """Workers that the engine starts give way as the thread does that starts them."""
-    from edge_sdk.loading import load
-
-    with ThreadPoolExecutor(1, "edge-sdk-load", _give_way) as loading:
-        return loading.submit(load, model, **arguments).result()
-
-
-def _give_way() -> None:
-    """The calling thread, and those that it starts, compute only while no other wants to."""
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_NICE)
-
-
-def _service_ms(session: Session) -> float:
-    """What a request takes alone, 95 of 100."""
-    from edge_sdk.measuring.latencies import percentile
-
-    session.warm_up(2)
-    times: list[float] = []
-    until_s = time.perf_counter() + MEASURED_S
-    while len(times) < MEASURED_RUNS or time.perf_counter() < until_s:
-        times.append(session.warm_up())
-    return percentile(sorted(times), 0.95)

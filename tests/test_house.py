@@ -45,6 +45,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.building": (5, "building"),
     "edge_sdk.bench": (6, "bench"),
     "edge_sdk.scheduler": (6, "scheduler"),
+    "edge_sdk.admitting": (6, "scheduler"),
     "edge_sdk.scheduled": (6, "scheduler"),
     "edge_sdk.residence": (6, "scheduler"),
     "edge_sdk.observing": (6, "scheduler"),

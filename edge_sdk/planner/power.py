@@ -12,7 +12,7 @@ from edge_sdk.device.cpu_cores import design
 from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.schedule.placing import Placement
 
-__all__ = ["placement_watts"]
+__all__ = ["cores_watts", "placement_watts"]
 
 _WATTS_PER_RANK_GHZ = 0.0065
 """Chosen so that published figures are met within a factor of two: a Cortex-A53 at 1.4 GHz 0.2 W, a Cortex-A76 at 2.4
@@ -33,13 +33,19 @@ def placement_watts(
         device: its clusters.
         usable_cpus: those a request may run on where the placement names none; the device's where None.
     """
+    cores = cores_watts(placement, threads, device, usable_cpus)
+    return _BASE_WATTS + cores if cores else None
+
+
+def cores_watts(placement: Placement, threads: int, device: Device, usable_cpus: Sequence[int] | None = None) -> float:
+    """As `placement_watts`, of the cores alone: what a request adds while others keep the device awake; 0 for none."""
     cpus = set(placement.cpus or usable_cpus or device.usable_cpus)
     left, total = threads, 0.0
     for cluster in device.clusters:
         busy = min(left, len(cpus & set(cluster.cpus)))
         total += busy * (cluster.core_watts if cluster.core_watts is not None else _core_watts(cluster))
         left -= busy
-    return _BASE_WATTS + total if total else None
+    return total
 
 
 def _core_watts(cluster: Cluster) -> float:

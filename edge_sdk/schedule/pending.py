@@ -1,7 +1,8 @@
 """Requests of one session that wait: a bounded queue, and what happens when it is full.
 
 `block` makes who asks wait, `drop_oldest` gives up the request that has waited longest (a camera wants the newest
-frame), `drop_newest` refuses the one that comes.
+frame), `drop_newest` refuses the one that comes. `degrade` drops the oldest too, and whoever computes turns to
+something lighter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["POLICIES", "Pending"]
 
 Item = TypeVar("Item")
 
-POLICIES = ("block", "drop_oldest", "drop_newest")
+POLICIES = ("block", "drop_oldest", "drop_newest", "degrade")
 
 
 class Pending(Generic[Item]):
@@ -61,7 +62,7 @@ class Pending(Generic[Item]):
         if len(self._items) >= self._bound:
             if self._policy == "drop_newest":
                 return item
-            if self._policy == "drop_oldest":
+            if self._policy in ("drop_oldest", "degrade"):
                 dropped = self._items.popleft()
             else:
                 self._changed.wait_for(lambda: len(self._items) < self._bound or closed())

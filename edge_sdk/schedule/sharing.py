@@ -22,14 +22,20 @@ class Contender(Protocol):
     Attributes:
         name: each its own.
         cores: that one of its requests computes on.
+        cpus: where they are; empty where any will do.
         promised: whether it has a promise.
         closed: whether it wants no more.
     """
 
     name: str
-    cores: int
     promised: bool
     closed: bool
+
+    @property
+    def cores(self) -> int: ...
+
+    @property
+    def cpus(self) -> frozenset[int]: ...
 
     def first_waiting(self) -> Waiting[str] | None:
         """Its oldest request that waits; called while `SharedCores.changed` is held."""
@@ -114,9 +120,20 @@ class SharedCores(Generic[C]):
         if contender.first_waiting() is None or contender.name in self._computing:
             return False
         rivals = [other for other in self._contenders.values() if other.promised == contender.promised]
-        busy = sum(other.cores for other in rivals if other.name in self._computing)
-        if busy + contender.cores > self.cores:
+        computing = [other for other in rivals if other.name in self._computing]
+        if sum(other.cores for other in computing) + contender.cores > self.cores:
             return False
-        waiting = (other.first_waiting() for other in rivals if other.name not in self._computing)
+        there = sum(other.cores for other in computing if other.cpus & contender.cpus)
+        if contender.cpus and there and there + contender.cores > len(contender.cpus):
+            return False
+        waiting = (
+            other.first_waiting()
+            for other in rivals
+            if other.name not in self._computing and _meet(other.cpus, contender.cpus)
+        )
         chosen = next_of((one for one in waiting if one is not None), self.clock())
         return chosen is not None and chosen.key == contender.name
+
+
+def _meet(one: frozenset[int], other: frozenset[int]) -> bool:
+    return not one or not other or bool(one & other)

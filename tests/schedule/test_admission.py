@@ -48,6 +48,23 @@ def test_a_request_on_several_cores_counts_for_all_of_them() -> None:
     assert not admissible(demand("wide", 20.0, 40.0, cores=2), [CAMERA], 2).admitted
 
 
+def test_a_lower_priority_is_protected_from_the_higher_ones_before_its_deadline() -> None:
+    often = Demand("often", 5.0, 10.0, 20.0, priority=1)
+    seldom = Demand("seldom", 8.0, 200.0, 20.0)
+    verdict = admissible(seldom, [often], 1)
+    assert not verdict.admitted
+    assert verdict.reason.startswith("seldom: may wait 10 ms for requests of higher priority beside 5 ms for such that")
+    assert admissible(Demand("seldom", 4.0, 200.0, 20.0), [often], 1).admitted
+    assert not admissible(often, [seldom], 1).admitted, "nor does one that comes later break what was promised"
+
+
+def test_cores_of_one_kind_are_promised_once_and_the_others_stay_free() -> None:
+    little = [Demand(name, 20.0, 33.0, 33.0, cpus=frozenset({4})) for name in ("first", "second")]
+    assert not admissible(little[1], little[:1], 8).admitted
+    assert admissible(Demand("second", 20.0, 33.0, 33.0, cpus=frozenset({5})), little[:1], 8).admitted
+    assert admissible(Demand("second", 20.0, 33.0, 33.0), little[:1], 8).admitted
+
+
 SERVICES = st.lists(st.tuples(st.floats(0.1, 50.0), st.floats(1.0, 60.0)), min_size=1, max_size=6)
 
 

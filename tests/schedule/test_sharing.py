@@ -19,6 +19,7 @@ class One:
 
     def __init__(self, name: str, *, cores: int = 1, promised: bool = True, priority: int = 0, due_s: float = math.inf):
         self.name, self.cores, self.promised, self.closed = name, cores, promised, False
+        self.cpus: frozenset[int] = frozenset()
         self.priority, self.due_s, self.waits = priority, due_s, 1
 
     def first_waiting(self) -> Waiting[str] | None:
@@ -82,6 +83,19 @@ def test_a_request_on_all_cores_waits_for_all_of_them(pool: ThreadPoolExecutor) 
     taking = pool.submit(cores.take, wide)
     assert waits(taking)
     cores.give_back(narrow)
+    assert taking.result(30)
+
+
+def test_one_core_computes_for_one_and_who_has_another_does_not_wait_behind(pool: ThreadPoolExecutor) -> None:
+    first, second, other = One("first", priority=1), One("second", priority=1), One("other")
+    first.cpus = second.cpus = frozenset({0})
+    other.cpus = frozenset({1})
+    cores = shared(2, first, second, other)
+    assert cores.take(first)
+    taking = pool.submit(cores.take, second)
+    assert waits(taking)
+    assert pool.submit(cores.take, other).result(30), "of lower priority, on a core that is free"
+    cores.give_back(first)
     assert taking.result(30)
 
 

@@ -209,6 +209,30 @@ def test_a_request_is_taken_back_while_it_waits(scheduler: edge_sdk.Scheduler) -
     assert 5.0 not in engine.order
 
 
+def test_what_is_taken_back_leaves_its_room_to_the_next(scheduler: edge_sdk.Scheduler) -> None:
+    engine = Gated()
+    session = load(scheduler, "words", engine, rate_hz=10, when_full="drop_newest", ahead=1)
+    held(engine, session)
+    assert session.submit(number(5)).cancel()
+    next_one = session.submit(number(6))
+    engine.gate.set()
+    assert float(next_one.result(WAIT_S)["y"][0]) == 7
+    assert session.figures().dropped == 0
+
+
+def test_who_waits_for_room_has_that_of_a_request_taken_back(scheduler: edge_sdk.Scheduler) -> None:
+    engine = Gated()
+    session = load(scheduler, "words", engine, rate_hz=10, ahead=1)
+    held(engine, session)
+    waiting = session.submit(number(5))
+    asked = threading.Thread(target=session.submit, args=(number(6),))
+    asked.start()
+    assert waiting.cancel()
+    asked.join(WAIT_S)
+    assert not asked.is_alive()
+    engine.gate.set()
+
+
 def test_an_error_is_that_of_who_asked_and_the_next_request_is_answered(scheduler: edge_sdk.Scheduler) -> None:
     session = load(scheduler, "words", Gated(), rate_hz=10)
     with pytest.raises(EngineError, match="negative"):
