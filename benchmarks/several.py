@@ -7,6 +7,11 @@ never ends. `scheduled` loads them with `edge_sdk.Scheduler`, `bare` with `edge_
 process of their own one after the other. A frame that is answered late, dropped, or passes while the one before it
 computes is missed. What the batch job is due is what the two others leave of the cores; its progress is told as a share
 of that, by what a request of it takes alone.
+
+Then twice as much as there is: eight cameras of which each takes half of a core. `refused` says no to those that do not
+fit, with figures, `degrade` answers with a lighter variant of the bundle what the better one cannot, `bare-overload`
+takes all of them in sessions and threads of their own. Missed are frames of the cameras that were taken; memory is
+resident at the start and at the end.
 """
 
 from __future__ import annotations
@@ -32,8 +37,11 @@ from benchmarks import zoo
 
 PROMISED = {"detector": ("ssd_160", 30.0, 1), "keywords": ("keywords_wide", 10.0, 1)}
 BATCH = "resnet18_112"
-SECONDS, QUICK_SECONDS = 60.0, 8.0
+SECONDS, QUICK_SECONDS = 60.0, 4.0
 WAYS = ("scheduled", "bare")
+OVERLOAD_WAYS = ("refused", "degrade", "bare-overload")
+BETTER, LIGHTER = "mobilenet_v2_224", "mobilenet_v3_small_224"
+OVERLOAD, SHARE_OF_EACH = 2.0, 0.5
 CPUS = 2
 ALONE_S = 1.0
 
@@ -136,6 +144,86 @@ def work(way: str, seconds: float, folder: Path) -> dict[str, Any]:
     }
 
 
+def overload(way: str, seconds: float, folder: Path) -> dict[str, Any]:
+    """What one process does: cameras that want twice as much as there is, for so long."""
+    import edge_sdk
+    from edge_sdk.engines.samples import made_up_feeds
+    from edge_sdk.errors import AdmissionRefused
+
+    model = folder / "camera.edge"
+    with edge_sdk.load(model, variant="better", threads=1) as session:
+        better_ms = _alone_s(session) * 1e3
+        feeds = made_up_feeds(session.inputs)
+    rate_hz = SHARE_OF_EACH * 1e3 / better_ms
+    asked = round(OVERLOAD * CPUS / SHARE_OF_EACH)
+    scheduler = edge_sdk.Scheduler(cores=CPUS)
+    refusals: list[str] = []
+    asks: list[Callable[[], Future[Any]]] = []
+    for number in range(asked):
+        if way == "bare-overload":
+            session = edge_sdk.load(model, variant="better")
+            asks.append(lambda session=session: _done(session.run, feeds))  # type: ignore[misc]
+            continue
+        policy: dict[str, Any] = {"when_full": "degrade" if way == "degrade" else "drop_oldest"}
+        if way == "refused":
+            policy["variant"] = "better"
+        try:
+            one = scheduler.load(f"camera {number}", model, rate_hz=rate_hz, **policy)
+        except AdmissionRefused as error:
+            refusals.append(str(error))
+            continue
+        asks.append(lambda one=one: one.submit(feeds))  # type: ignore[misc]
+    paced = [Paced(rate_hz, ask) for ask in asks]
+    _all_go(paced, min(seconds, ALONE_S))
+    warm = [(one.frames, one.in_time) for one in paced]
+    start_mb = _resident_now_mb()
+    _all_go(paced, seconds)
+    end_mb = _resident_now_mb()
+    frames = sum(one.frames - before for one, (before, _) in zip(paced, warm, strict=True))
+    in_time = sum(one.in_time - before for one, (_, before) in zip(paced, warm, strict=True))
+    figures = scheduler.figures()
+    lighter = sum(one.variants.get("lighter", 0) for one in figures)
+    answered = sum(one.answered for one in figures)
+    return {
+        "way": way,
+        "cameras": asked,
+        "taken": len(asks),
+        "rate_hz": rate_hz,
+        "missed": 1 - in_time / frames,
+        "by_the_lighter": lighter / answered if answered else 0.0,
+        "start_mb": start_mb,
+        "end_mb": end_mb,
+        "refusal": refusals[0] if refusals else "",
+    }
+
+
+def _all_go(paced: list[Paced], seconds: float) -> None:
+    threads = [threading.Thread(target=one.go, args=(seconds,)) for one in paced]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _write_bundle(folder: Path) -> None:
+    """Two networks that answer to one signature, as the two variants of a camera's model. Their figures of accuracy
+    are made up: which is better is all that counts here."""
+    from edge_sdk import bundle
+    from edge_sdk.bundle import Accuracy, Variant
+    from edge_sdk.signature import LogicalTensor, Signature
+
+    files = {"better": folder / f"{BETTER}.onnx", "lighter": folder / f"{LIGHTER}.onnx"}
+    signature = Signature(
+        inputs=(LogicalTensor(name="image", dtype="float32", shape=(1, 3, 224, 224)),),
+        outputs=(LogicalTensor(name="scores", dtype="float32", shape=(1, 1000)),),
+    )
+    variants = [
+        Variant(name=name, accuracy=(Accuracy(metric="top-1", value=value, data="made up", samples=1),))
+        for name, value in (("better", 0.72), ("lighter", 0.67))
+    ]
+    bundle.create(folder / "camera.edge", name="camera", signature=signature, variants=variants, files=files)
+
+
 def _done(run: Callable[[Mapping[str, Any]], Any], feeds: Mapping[str, Any]) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_result(run(feeds))
@@ -160,6 +248,23 @@ def _resident_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _resident_now_mb() -> float:
+    from edge_sdk.measuring import memory_of
+
+    return memory_of().resident_mb or 0.0
+
+
+def overload_table(rows: list[dict[str, Any]]) -> str:
+    """The rows as text, and what a refusal says."""
+    lines = [f"{'twice as much':15} {'cameras':>8} {'taken':>6} {'missed':>8} {'by the lighter':>15} {'MB':>12}"]
+    lines += [
+        f"{row['way']:15} {row['cameras']:8} {row['taken']:6} {row['missed']:8.2%} {row['by_the_lighter']:15.0%}"
+        f" {row['start_mb']:5.0f} -> {row['end_mb']:.0f}"
+        for row in rows
+    ]
+    return "\n".join([*lines, *(row["refusal"] for row in rows if row["refusal"])][: len(lines) + 1])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [f"{'':10} {'detector missed':>16} {'keywords missed':>16} {'batch a second':>15} {'of its share':>13}"]
@@ -180,23 +285,29 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.worker:
         way, seconds, folder = arguments.worker
-        print(json.dumps(work(way, float(seconds), Path(folder))))
+        do = overload if way in OVERLOAD_WAYS else work
+        print(json.dumps(do(way, float(seconds), Path(folder))))
         return 0
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < CPUS:
         print(json.dumps({"skipped": "it takes two cores", "rows": []}) if arguments.json else "skipped: one core")
         return 0
     os.sched_setaffinity(0, cpus[:CPUS])
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="edge-sdk-several-") as folder:
-        zoo.write(folder, [*(model for model, _, _ in PROMISED.values()), BATCH])
+        zoo.write(folder, [*(model for model, _, _ in PROMISED.values()), BATCH, BETTER, LIGHTER])
+        _write_bundle(Path(folder))
         environment = {**os.environ, "EDGE_SDK_CACHE": f"{folder}/cache"}
         seconds = QUICK_SECONDS if arguments.quick else SECONDS
-        for way in WAYS:
+        for way in (*WAYS, *OVERLOAD_WAYS):
             command = [sys.executable, str(Path(__file__).resolve()), "--worker", way, str(seconds), folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
-            rows.append(json.loads(done.stdout))
-    print(json.dumps({"rows": rows}) if arguments.json else table(rows))
+            rows[way] = json.loads(done.stdout)
+    together, overloaded = [rows[way] for way in WAYS], [rows[way] for way in OVERLOAD_WAYS]
+    if arguments.json:
+        print(json.dumps({"rows": together, "overload": overloaded}))
+    else:
+        print(table(together), overload_table(overloaded), sep="\n\n")
     return 0
 
 
