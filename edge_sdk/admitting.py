@@ -84,7 +84,7 @@ class Admitting:
             OutOfMemory, EdgeError: as loading does.
         """
         way, reason = self._placed(demand.name, model, demand, arguments)
-        if way is None or reason:
+        if reason:
             self._residence.remove(demand.name)
             raise AdmissionRefused(reason)
         return way

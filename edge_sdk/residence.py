@@ -1,7 +1,7 @@
 """Models that share a budget of memory: loaded when they are needed, unloaded when others need the room.
 
 The least recently used of those that nobody uses goes first. Who needs a model waits for room; a model with a promise
-stays.
+stays. What most likely follows the one that is used is loaded meanwhile, as the sequence of uses tells.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from edge_sdk.errors import EdgeError, InputValueError, OutOfMemory, SessionClosed
 from edge_sdk.measuring.processes import memory_of
+from edge_sdk.schedule.successors import Successors
 
 if TYPE_CHECKING:
     from edge_sdk.session import Session
@@ -40,6 +41,7 @@ class _Tenant:
     users: int = 0
     used: int = 0
     loads: int = 0
+    ahead: int = 0
 
 
 class Residence:
@@ -59,6 +61,8 @@ class Residence:
         self._changed = threading.Condition()
         self._loading = False
         self._engines: set[str] = set()
+        self._successors = Successors()
+        self._foreseeing = False
         self._tenants: dict[str, _Tenant] = {}
         self._turn = 0
 
@@ -96,6 +100,7 @@ class Residence:
         """Unloads a model for good, once nobody uses it. Idempotent."""
         with self._changed:
             tenant = self._tenants.pop(name, None)
+            self._successors.forget(name)
             if tenant is None:
                 return
             self._changed.wait_for(lambda: tenant.users == 0)
@@ -115,26 +120,61 @@ class Residence:
         """
         tenant = self._hold(name)
         try:
-            if tenant.session is None:
-                with self._loading_of(tenant) as needed:
-                    if needed:
-                        self._make_room(tenant.size_mb, tenant)
-                        self._loaded(tenant)
+            self._load_if_needed(tenant)
             assert tenant.session is not None
+            self._foresee(tenant)
             yield tenant.session
         finally:
-            with self._changed:
-                tenant.users -= 1
-                self._changed.notify_all()
+            self._let_go(tenant)
 
     def preload(self, name: str) -> None:
         """Loads a model beside what runs, so that the next request finds it."""
 
         def load() -> None:
-            with self.using(name):
-                pass
+            try:
+                tenant = self._hold(name)
+                try:
+                    self._load_if_needed(tenant)
+                finally:
+                    self._let_go(tenant)
+            except EdgeError as error:
+                _log.warning("%s: not loaded beforehand: %s", name, error)
 
         threading.Thread(target=load, name=f"edge-sdk-preload-{name}", daemon=True).start()
+
+    def _foresee(self, tenant: _Tenant) -> None:
+        """Learns from this use, and begins to load what most likely follows it, while it computes. What stays loaded
+        tells nothing."""
+        if self.budget_mb is None or tenant.keep:
+            return
+        with self._changed:
+            self._successors.see(tenant.name)
+            likely = self._tenants.get(self._successors.likely(tenant.name) or "")
+            if likely is None or likely.session is not None or self._foreseeing:
+                return
+            shares = self._successors.shares(tenant.name)
+            spared = {name for name, share in shares.items() if share >= shares[likely.name]}
+            self._foreseeing = True
+        ahead = (likely, frozenset(spared))
+        threading.Thread(target=self._load_ahead, args=ahead, name="edge-sdk-foresee", daemon=True).start()
+
+    def _load_ahead(self, tenant: _Tenant, spared: frozenset[str]) -> None:
+        """Loads what is likely to be used next, where there is room without what is as likely or in use."""
+        try:
+            with self._loading_of(tenant) as needed:
+                if needed and self._make_room(tenant.size_mb, tenant, spared, wait=False):
+                    self._loaded(tenant)
+                    with self._changed:
+                        tenant.ahead += 1
+                        gone = self._tenants.get(tenant.name) is not tenant
+                    if gone and tenant.session is not None:
+                        tenant.session.close()
+        except EdgeError as error:
+            _log.info("%s: not loaded ahead: %s", tenant.name, error)
+        finally:
+            with self._changed:
+                self._foreseeing = False
+                self._changed.notify_all()
 
     def resident(self) -> dict[str, float]:
         """MiB of each that is loaded, the least recently used first."""
@@ -148,11 +188,17 @@ class Residence:
             tenant = self._tenants.get(name)
             return None if tenant is None else tenant.session
 
-    def loads(self, name: str) -> int:
-        """How often a model was loaded; 0 for one that was removed."""
+    def loads(self, name: str) -> tuple[int, int]:
+        """How often a model was loaded, and how often of these before it was asked; 0 for one that was removed."""
         with self._changed:
             tenant = self._tenants.get(name)
-            return 0 if tenant is None else tenant.loads
+            return (0, 0) if tenant is None else (tenant.loads, tenant.ahead)
+
+    def follower(self, name: str) -> str:
+        """What is expected after a use of a model: "b in 92 %"; "" where nothing is."""
+        with self._changed:
+            likely = self._successors.likely(name)
+            return "" if likely is None else f"{likely} in {self._successors.shares(name)[likely]:.0%}"
 
     def _hold(self, name: str) -> _Tenant:
         with self._changed:
@@ -163,6 +209,18 @@ class Residence:
             self._turn += 1
             tenant.used = self._turn
             return tenant
+
+    def _let_go(self, tenant: _Tenant) -> None:
+        with self._changed:
+            tenant.users -= 1
+            self._changed.notify_all()
+
+    def _load_if_needed(self, tenant: _Tenant) -> None:
+        if tenant.session is None:
+            with self._loading_of(tenant) as needed:
+                if needed:
+                    self._make_room(tenant.size_mb, tenant)
+                    self._loaded(tenant)
 
     @contextmanager
     def _loading_of(self, tenant: _Tenant) -> Iterator[bool]:
@@ -208,29 +266,40 @@ class Residence:
             tenant.loads += 1
         return session
 
-    def _make_room(self, wanted_mb: float, tenant: _Tenant) -> None:
-        """Unloads others until so much more fits; waits for those that are in use.
+    def _make_room(
+        self, wanted_mb: float, tenant: _Tenant, spared: frozenset[str] = frozenset(), wait: bool = True
+    ) -> bool:
+        """Unloads others until so much more fits; waits for those that are in use. Whether there is room then: always,
+        where it waits.
+
+        Args:
+            wanted_mb: where the tenant is not loaded.
+            tenant: that needs room.
+            spared: names of those that are not unloaded for it.
+            wait: whether to wait for what is in use.
 
         Raises:
             OutOfMemory: those that stay leave too little.
         """
         if self.budget_mb is None:
-            return
+            return True
         while True:
             with self._changed:
                 others = [other for other in self._tenants.values() if other is not tenant and other.session]
                 own_mb = tenant.size_mb if tenant.session is not None else wanted_mb
                 total_mb = own_mb + sum(other.size_mb for other in others)
                 if total_mb <= self.budget_mb:
-                    return
+                    return True
                 staying = {other.name: other.size_mb for other in others if other.keep}
                 if own_mb + sum(staying.values()) > self.budget_mb:
                     raise OutOfMemory(
                         f"{tenant.name}: takes {own_mb:.0f} MB; {sum(staying.values()):.0f} MB stay for"
                         f" {', '.join(staying) or 'no other'}, and max_memory_mb is {self.budget_mb:g}"
                     )
-                free = [other for other in others if not other.keep and not other.users]
+                free = [o for o in others if not o.keep and not o.users and o.name not in spared]
                 if not free:
+                    if not wait:
+                        return False
                     self._changed.wait()
                     continue
                 victim = min(free, key=lambda other: other.used)

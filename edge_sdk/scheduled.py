@@ -84,6 +84,8 @@ class ScheduledFigures(msgspec.Struct, frozen=True, kw_only=True):
         variants: requests that each has answered.
         reason: why it runs so.
         steps: why another variant took over, the latest last.
+        loads, loaded_ahead: how often its model was loaded, and how often of these before it was asked.
+        followed_by: session whose model is expected after this one's, with the share of cases; "" where none is.
         within: share of all requests that were answered in time; None before the first.
         queue, service: durations of waiting for its turn, and of computing.
     """
@@ -98,6 +100,9 @@ class ScheduledFigures(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, int]
     reason: str
     steps: tuple[str, ...]
+    loads: int
+    loaded_ahead: int
+    followed_by: str
     within: float | None
     queue: Summary
     service: Summary
@@ -322,6 +327,7 @@ class Scheduled:
     def figures(self) -> ScheduledFigures:
         """How it went so far."""
         asked = self._answered + self._failed + self._dropped
+        loads, ahead = self._residence.loads(self._way.key)
         return ScheduledFigures(
             name=self.name,
             priority=self.promise.priority,
@@ -333,6 +339,9 @@ class Scheduled:
             variants=dict(self._answers),
             reason=self._way.reason,
             steps=tuple(self._steps),
+            loads=loads,
+            loaded_ahead=ahead,
+            followed_by=self._residence.follower(self._way.key),
             within=(self._answered - self._missed) / asked if asked else None,
             queue=self._queue.summary(),
             service=self._service.summary(),

@@ -44,7 +44,9 @@ def test_detect_faces_finds_the_same_faces_in_both_formats(assets: Path, tmp_pat
     assert "46 faces from both" in done.stdout and drawing.stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", ["classify_image.py", "detect_faces.py", "follow_link.py", "metrics.py"])
+@pytest.mark.parametrize(
+    "name", ["classify_image.py", "detect_faces.py", "follow_link.py", "metrics.py", "several_models.py"]
+)
 def test_without_arguments_they_tell_what_they_need(name: str) -> None:
     done = run_example(name)
     assert done.returncode == 1 and f"python examples/{name}" in done.stderr
@@ -81,6 +83,20 @@ def test_metrics_can_be_read_while_both_models_answer(tmp_path: Path) -> None:
         told = example.stdout.read()
     assert example.returncode == 0
     assert "camera: " in told and "batch: " in told and " 0 answers" not in told
+
+
+def test_several_models_share_the_device(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    files = [tmp_path / f"{name}.onnx" for name in ("detector", "keywords", "job")]
+    for number, file in enumerate(files):
+        file.write_bytes(models.onnx_mlp(8, 16 + number, 4))
+    done = run_example("several_models.py", *files, 1)
+    assert done.returncode == 0, done.stderr
+    camera, words, batch = done.stdout.splitlines()
+    assert camera.startswith("camera: ") and "1 thread on all CPUs" in camera
+    assert words.startswith("words: 10 answered")
+    assert batch.startswith("batch: ") and not batch.startswith("batch: 0 answered")
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_was_unloaded_is_loaded_again_when_it_is_asked() -> None:
     with residence.using("a") as session:
         assert session is made[1]  # type: ignore[comparison-overlap]
         assert made[1].open
-    assert residence.loads("a") == 2
+    assert residence.loads("a") == (2, 0)
     assert set(residence.resident()) == {"a"}
 
 
@@ -141,6 +141,71 @@ def test_it_is_loaded_before_it_is_asked_where_that_is_wanted() -> None:
             break
         threading.Event().wait(0.001)
     assert set(residence.resident()) == {"a"}
+
+
+def used(residence: Residence, names: str) -> None:
+    for name in names:
+        with residence.using(name):
+            pass
+
+
+def settled() -> None:
+    """What was begun beside the uses has ended."""
+    for thread in threading.enumerate():
+        if thread.name == "edge-sdk-foresee":
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
+
+def with_a_habit() -> Residence:
+    """Room for two of a, b and n; n has followed a twice, and is not loaded. Nor is a."""
+    residence = Residence(25.0)
+    for name in "abn":
+        residence.add(name, model(10.0), keep=False)
+    used(residence, "anan")
+    used(residence, "b")
+    residence.add("other", model(10.0), keep=False)
+    settled()
+    assert set(residence.resident()) == {"b", "other"}
+    assert residence.follower("a") == "n in 100%"
+    assert residence.loads("n")[1] == 0
+    return residence
+
+
+def test_what_follows_as_a_rule_is_loaded_while_the_one_before_is_used() -> None:
+    residence = with_a_habit()
+    with residence.using("a"):
+        settled()
+        assert set(residence.resident()) == {"a", "n"}
+        loads = residence.loads("n")
+        assert loads == (2, 1)
+        used(residence, "n")
+        assert residence.loads("n") == loads, "it was there"
+
+
+def test_nothing_in_use_makes_room_for_what_is_only_expected() -> None:
+    residence = with_a_habit()
+    with residence.using("b"), residence.using("a"):
+        settled()
+        assert set(residence.resident()) == {"a", "b"}
+    assert residence.loads("n")[1] == 0
+
+
+def test_what_cannot_be_loaded_ahead_fails_only_who_asks_for_it() -> None:
+    residence = with_a_habit()
+    broken = [True]
+
+    def load() -> Any:
+        if broken[0]:
+            raise OutOfMemory("no memory just now")
+        return Model(10.0)
+
+    residence._tenants["n"].load = load
+    used(residence, "a")
+    settled()
+    broken[0] = False
+    used(residence, "n")
+    assert residence.loads("n") == (2, 0)
 
 
 class Growing:

@@ -218,7 +218,7 @@ def big_little() -> Device:
     big, little = usable_cpus()[:2]
     clusters = tuple(
         Cluster(id=role, role=role, core=None, cpus=(cpu,), online=(cpu,), siblings=((cpu,),), core_watts=watts)
-        for role, cpu, watts in (("big", big, 1.5), ("little", little, 0.2))
+        for role, cpu, watts in (("big", big, 1.5), ("little", little, 0.1))
     )
     return Device(name="two", arch="aarch64", bits=64, clusters=clusters, usable_cpus=usable_cpus(), fingerprint="two")
 
@@ -226,16 +226,16 @@ def big_little() -> Device:
 @pytest.mark.skipif(len(usable_cpus()) < 2, reason="needs two CPUs")
 def test_the_core_that_keeps_the_promise_with_least_energy_is_taken() -> None:
     little = usable_cpus()[1]
-    engine = Sleeping(lambda _, options: 60.0 if options.cpus == (little,) else 20.0)
+    engine = Sleeping(lambda _, options: 180.0 if options.cpus == (little,) else 20.0)
     asked: dict[str, Any] = {"when_full": "block", "device": big_little()}
     with edge_sdk.Scheduler(cores=2) as scheduler:
         add = models.onnx_add()
-        seldom = load(scheduler, "seldom", add, engine, rate_hz=8, **asked)
-        assert seldom.cpus == {little}, "60 ms at 0.2 W are less than 20 ms at 1.5 W"
+        seldom = load(scheduler, "seldom", add, engine, rate_hz=2.5, **asked)
+        assert seldom.cpus == {little}, "180 ms at 0.1 W are less than 20 ms at 1.5 W"
         assert "on little CPUs" in seldom.figures().reason
-        urgent = load(scheduler, "urgent", add, engine, rate_hz=8, **{**asked, "deadline_ms": 45})
-        assert little not in urgent.cpus, "the little core takes 60 ms"
-        beside = load(scheduler, "beside", add, engine, rate_hz=8, **{**asked, "deadline_ms": 400})
+        urgent = load(scheduler, "urgent", add, engine, rate_hz=2.5, **{**asked, "deadline_ms": 150})
+        assert little not in urgent.cpus, "the little core takes 180 ms"
+        beside = load(scheduler, "beside", add, engine, rate_hz=2.5, **{**asked, "deadline_ms": 400})
         assert little not in beside.cpus, "half of the little core is promised already"
         with seldom.using() as session:
             assert session.plan.placement.cpus == (little,)
