@@ -101,7 +101,7 @@ def load(
         trusted: skip the trial of an unknown file in a child process.
         map_weights: have weights mapped from a kept file where the engine can, instead of copied: the kernel may have
             their memory back, and loading takes a half to a seventh of the time; the file takes up to twice the model's
-            size in the cache. LiteRT does so anyway.
+            size in the cache. What a request takes beside weights is then given back after it. LiteRT maps anyway.
         endpoints: where the model or its tail may run: addresses ("http://HOST:PORT"), `EndpointAddress` where a token
             or certificates are needed, or an `Endpoint`, which stays open. All of it runs here too wherever an endpoint
             is late, fails or answers wrongly. Unless `cut` is given the planner chooses whether a split, the whole

@@ -63,6 +63,8 @@ class Residence:
         self._engines: set[str] = set()
         self._successors = Successors()
         self._foreseeing = False
+        self._waiting = 0
+        self._closed = False
         self._tenants: dict[str, _Tenant] = {}
         self._turn = 0
 
@@ -109,6 +111,12 @@ class Residence:
         if session is not None:
             session.close()
 
+    def close(self) -> None:
+        """Nothing is loaded ahead any more; waits for what is being loaded. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._foreseeing and not self._loading)
+
     @contextmanager
     def using(self, name: str) -> Iterator[Session]:
         """The model, loaded; it stays so within.
@@ -150,8 +158,10 @@ class Residence:
         with self._changed:
             self._successors.see(tenant.name)
             likely = self._tenants.get(self._successors.likely(tenant.name) or "")
-            if likely is None or likely.session is not None or self._foreseeing:
+            if likely is None or likely.session is not None:
                 return
+            if self._closed or self._foreseeing or self._loading or self._waiting:
+                return  # who has asked goes first
             shares = self._successors.shares(tenant.name)
             spared = {name for name, share in shares.items() if share >= shares[likely.name]}
             self._foreseeing = True
@@ -216,11 +226,18 @@ class Residence:
             self._changed.notify_all()
 
     def _load_if_needed(self, tenant: _Tenant) -> None:
-        if tenant.session is None:
+        if tenant.session is not None:
+            return
+        with self._changed:
+            self._waiting += 1
+        try:
             with self._loading_of(tenant) as needed:
                 if needed:
                     self._make_room(tenant.size_mb, tenant)
                     self._loaded(tenant)
+        finally:
+            with self._changed:
+                self._waiting -= 1
 
     @contextmanager
     def _loading_of(self, tenant: _Tenant) -> Iterator[bool]:

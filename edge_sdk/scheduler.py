@@ -148,6 +148,7 @@ class Scheduler:
         self._shared.close()
         for scheduled in self._shared.contenders():
             scheduled.close()
+        self._residence.close()
 
     def __enter__(self) -> Scheduler:
         return self

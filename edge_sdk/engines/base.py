@@ -51,7 +51,8 @@ class LoadOptions:
         spin: whether idle workers may spin; measuring switches it off so that candidates do not disturb each other.
         cache: whether what the engine prepares (an optimised graph) may be kept for the next start.
         guard: how an accelerator is watched.
-        map_weights: whether weights are mapped from what is kept, where the engine can, instead of copied.
+        map_weights: whether weights are mapped from what is kept, where the engine can, instead of copied, and what a
+            request takes beside them is given back after it.
     """
 
     threads: int | None = None

@@ -222,6 +222,8 @@ class Loading:
         elif self.options.cpus is not None:
             # The engine's own default counts the machine's cores, not those it may use.
             settings.intra_op_num_threads = len(self.options.cpus)
+        if self.options.map_weights:
+            settings.enable_cpu_mem_arena = False  # it keeps the most that any request took, for each model
         if not self.options.spin:
             settings.add_session_config_entry("session.force_spinning_stop", "1")
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

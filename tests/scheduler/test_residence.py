@@ -251,3 +251,25 @@ def test_what_was_removed_is_gone() -> None:
 def test_a_budget_is_above_nothing() -> None:
     with pytest.raises(InputValueError, match="max_memory_mb"):
         Residence(0.0)
+
+
+def test_closing_waits_for_what_is_loaded_ahead_and_frees_it() -> None:
+    residence, made, loading, go = with_a_habit(), [], threading.Event(), threading.Event()
+
+    def load() -> Any:
+        loading.set()
+        assert go.wait(WAIT_S)
+        made.append(Model(10.0))
+        return made[-1]
+
+    residence._tenants["n"].load = load
+    used(residence, "a")
+    assert loading.wait(WAIT_S)
+    residence.remove("n")
+    closing = threading.Thread(target=residence.close)
+    closing.start()
+    assert closing.is_alive()
+    go.set()
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+    assert [one.open for one in made] == [False]
