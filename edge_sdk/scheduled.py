@@ -324,6 +324,11 @@ class Scheduled:
             why = "the session was closed" if self.closed else "no room to wait"
             request.answer.set_exception(RequestDropped(f"{self.name}: {why}: the request was given up"))
 
+    def resident_mb(self) -> float:
+        """What its model takes now, with all variants that stay loaded, in MiB."""
+        resident = self._residence.resident()
+        return sum(resident.get(way.key, 0.0) for way in self._ways)
+
     def figures(self) -> ScheduledFigures:
         """How it went so far."""
         asked = self._answered + self._failed + self._dropped
@@ -356,14 +361,9 @@ class Scheduled:
         """Requests that wait for their turn."""
         return len(self._pending)
 
-    @property
-    def loads(self) -> int:
-        """How often the model was loaded."""
-        return self._residence.loads(self.name)
-
     def loaded(self) -> Session | None:
         """The session itself where it is in memory now: to be looked at, since it may be unloaded at any moment."""
-        return self._residence.loaded(self.name)
+        return self._residence.loaded(self._way.key)
 
     def close(self) -> None:
         """Ends the request that computes, gives up those that wait, and frees the model. Idempotent."""

@@ -183,7 +183,7 @@ class Loading:
         ort: Any,
         target: ProviderTarget,
         removed: list[str],
-        compiled: bytes | None = None,
+        compiled: Path | None = None,
         keep_in: Path | None = None,
     ) -> onnxruntime.InferenceSession:
         settings = self._settings(ort)
@@ -195,7 +195,7 @@ class Loading:
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         beside_cpu = tells or not self.options.strict  # what stays on the CPU is then named
         arguments = target.use(settings, self.options.accelerator_options, beside_cpu=beside_cpu)
-        source = self._source(settings, removed) if compiled is None else compiled
+        source = self._source(settings, removed) if compiled is None else str(compiled)
         # Without enable_fallback=0 the Python layer would try again on the CPU and hide the reason.
         return ort.InferenceSession(source, settings, enable_fallback=0, **arguments)
 

@@ -178,7 +178,7 @@ class Metrics:
         for one in scheduler.sessions:
             loaded = one.loaded()
             session = None if loaded is None else self._read(partial(reading.session_now, loaded), one.name)
-            scheduled = self._read(partial(reading.scheduled_now, one, name, resident_mb), one.name)
+            scheduled = self._read(partial(reading.scheduled_now, one, name), one.name)
             models[_free(one.name, models)] = ModelNow(session=session, scheduled=scheduled)
 
     def _read(self, read: Callable[[], T], what: str) -> T | None:

@@ -81,14 +81,8 @@ def session_now(session: Session) -> SessionNow:
     )
 
 
-def scheduled_now(scheduled: Scheduled, scheduler: str, resident_mb: dict[str, float]) -> ScheduledNow:
-    """A session's part in its scheduler.
-
-    Args:
-        scheduled: the session.
-        scheduler: what it is called.
-        resident_mb: by session what those that are loaded take.
-    """
+def scheduled_now(scheduled: Scheduled, scheduler: str) -> ScheduledNow:
+    """A session's part in its scheduler, which is called so."""
     figures, times, promise = scheduled.figures(), scheduled.times(), scheduled.promise
     return ScheduledNow(
         scheduler=scheduler,
@@ -103,8 +97,8 @@ def scheduled_now(scheduled: Scheduled, scheduler: str, resident_mb: dict[str, f
         waiting=scheduled.waiting,
         queue=timing(times["queue"]),
         service=timing(times["service"]),
-        loads=scheduled.loads,
-        memory_mb=resident_mb.get(scheduled.name, 0.0),
+        loads=figures.loads,
+        memory_mb=scheduled.resident_mb(),
     )
 
 

@@ -288,11 +288,18 @@ def test_infinity_that_is_the_models_own_is_no_failure() -> None:
 def test_one_that_computes_wrongly_does_not_start() -> None:
     with pytest.raises(AcceleratorError, match="does not compute what the CPU computes: output 'y'"):
         GuardedRunner(
-            engine := SimulatedEngine(behaviour(wrong_at={1})),
+            engine := SimulatedEngine(behaviour(wrong_at={1, 2})),
             open_model(models.onnx_add()),
             LoadOptions(accelerator="npu"),
         )
     assert engine.open_runners == 0
+
+
+def test_one_that_computes_wrongly_may_have_been_compiled_long_ago() -> None:
+    with simulated(behaviour(wrong_at={1})) as (runner, engine):
+        assert (runner.run({"x": X})["y"] == 6).all()
+        loads = [(options.accelerator, options.cache) for options in engine.loads]
+        assert loads == [("npu", True), ("cpu", True), ("npu", False)]
 
 
 def test_strict_answers_nothing_from_the_cpu() -> None:
