@@ -5,7 +5,9 @@
 Each model has an open first axis. Two sessions of it stand side by side, one with `max_batch`, and answer 32 threads in
 turn, each of which asks again as soon as it is answered. `gain` is the throughput of the first over that of the second,
 the median over rounds: at least 1 where the session found that batches do not pay, since it then computes one by one
-too. `bound_ms` is `max_delay_ms` and what one call with as many rows takes; the 99th percentile is to stay within it.
+too. `bound_ms` is `max_delay_ms` and what one call with as many rows takes (the median); the 99th percentile is to stay
+within it. `batch p99` is that of such a call alone, back to back with nobody else asking, and `others` the share of the
+CPUs that other processes took meanwhile: where these are large, the 99th percentile is the machine's and not ours.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -46,20 +49,26 @@ def judged(name: str, model: Path, rounds: int) -> dict[str, Any]:
         feeds = made_up_feeds(plain.inputs)
         apart = apart_of(plain, batched, feeds)
         found: dict[str, list[Any]] = {"plain": [], "batched": []}
+        before = cpu_times()
         for number in range(rounds):
             order = [("plain", plain), ("batched", batched)]
             for way, session in order if number % 2 else order[::-1]:
                 asks = functools.partial(session.run, feeds)
                 found[way].append(concurrent(lambda asks=asks: asks, CALLERS, MEASURED_S))  # type: ignore[misc]
+        others = others_share(before, cpu_times())
         rows = {key: np.repeat(array, CALLERS, axis=0) for key, array in feeds.items()}
+        batch_ms = times_ms(lambda: plain.run(rows), MEASURED_S)
         return {
             "model": name,
-            "single_ms": median_ms(lambda: plain.run(feeds)),
+            "single_ms": statistics.median(times_ms(lambda: plain.run(feeds))),
             "plain_per_s": statistics.median(one.per_s for one in found["plain"]),
             "batched_per_s": statistics.median(one.per_s for one in found["batched"]),
             "gain": statistics.median(b.per_s / a.per_s for a, b in zip(*found.values(), strict=True)),
+            "p50_ms": statistics.median(one.latencies.median_ms for one in found["batched"]),
             "p99_ms": statistics.median(one.latencies.p99_ms for one in found["batched"]),
-            "bound_ms": MAX_DELAY_MS + median_ms(lambda: plain.run(rows)),
+            "bound_ms": MAX_DELAY_MS + statistics.median(batch_ms),
+            "batch_p99_ms": sorted(batch_ms)[int(0.99 * (len(batch_ms) - 1))],
+            "others": others,
             "difference": apart,
             "chosen": batched.report().notes[-1],
         }
@@ -76,25 +85,45 @@ def apart_of(plain: edge_sdk.Session, batched: edge_sdk.Session, feeds: Mapping[
     )
 
 
-def median_ms(request: Callable[[], object]) -> float:
-    """Of a request alone."""
-    times = []
-    for _ in range(15):
+def times_ms(request: Callable[[], object], seconds: float = 0.0) -> list[float]:
+    """Of a request alone, at least 15 times."""
+    times: list[float] = []
+    end_s = time.perf_counter() + seconds
+    while len(times) < 15 or time.perf_counter() < end_s:
         began_s = time.perf_counter()
         request()
         times.append((time.perf_counter() - began_s) * 1e3)
-    return statistics.median(times)
+    return times
+
+
+def cpu_times() -> tuple[float, float, float]:
+    """Seconds of all CPUs so far: of this process, of all that were busy, and of all; zeros where nothing tells."""
+    try:
+        with open("/proc/stat", encoding="ascii") as stat:
+            ticks = [int(field) for field in stat.readline().split()[1:9]]
+    except OSError:
+        return 0.0, 0.0, 0.0
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    idle = ticks[3] + ticks[4]
+    return time.process_time(), (sum(ticks) - idle) * tick_s, sum(ticks) * tick_s
+
+
+def others_share(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
+    """Share of the CPUs' time that went to other processes, and to other machines of the host."""
+    own_s, busy_s, all_s = (now - then for then, now in zip(before, after, strict=True))
+    return max(busy_s - own_s, 0.0) / all_s if all_s else 0.0
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [
-        f"{'model':24} {'alone ms':>9} {'one by one /s':>14} {'together /s':>12} {'gain':>6} {'p99 ms':>7} {'bound':>7}"
-        f" {'apart':>8}"
+        f"{'model':24} {'alone ms':>9} {'one by one /s':>14} {'together /s':>12} {'gain':>6} {'p50 ms':>7}"
+        f" {'p99 ms':>7} {'bound':>7} {'batch p99':>10} {'others':>7} {'apart':>8}"
     ]
     lines += [
         f"{row['model']:24} {row['single_ms']:9.3f} {row['plain_per_s']:14.0f} {row['batched_per_s']:12.0f}"
-        f" {row['gain']:6.2f} {row['p99_ms']:7.2f} {row['bound_ms']:7.2f} {row['difference']:8.1e}  {row['chosen']}"
+        f" {row['gain']:6.2f} {row['p50_ms']:7.2f} {row['p99_ms']:7.2f} {row['bound_ms']:7.2f}"
+        f" {row['batch_p99_ms']:10.2f} {row['others']:7.0%} {row['difference']:8.1e}  {row['chosen']}"
         for row in rows
     ]
     return "\n".join(lines)

@@ -177,7 +177,11 @@ def active_of(
         if settings.batching is not None:
             from edge_sdk.planner.batched import batched
 
-            runner = batched(runner, settings.batching, settings.wish.budget_s)
+            try:
+                runner = batched(runner, settings.batching, settings.wish.budget_s)
+            except BaseException:
+                runner.close()
+                raise
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         for variant in variants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -128,7 +129,7 @@ def load(
             inputs "jpeg@75", "webp@75" (quality 1 to 100) and "flac".
         max_batch: requests that come at once from several threads, or a stream, may be computed together, up to so many
             rows: where the first axis is open, rows are independent, and it was measured to pay.
-        max_delay_ms: so long a request waits for others at most.
+        max_delay_ms: so long a request waits for others at most; less where it would be later than `max_latency_ms`.
         replan: plan anew, beside the requests, when their latency has left the plan for long.
         radio: what the link goes over, for its energy: "wifi" (also where None), "lte", "3g" or "wired".
 
@@ -174,7 +175,7 @@ def load(
     if max_batch is not None:
         from edge_sdk.planner.batched import Batching
 
-        batching = Batching(max_batch, max_delay_ms)
+        batching = Batching(max_batch, max_delay_ms, math.inf if max_latency_ms is None else max_latency_ms)
     settings = Settings(
         engine,
         options,

@@ -100,6 +100,8 @@ class Scheduler:
             )
         arguments.setdefault("map_weights", self._residence.budget_mb is not None)
         arguments.setdefault("replan", False)  # latency is that of several models, and measuring would disturb them
+        if "max_batch" in arguments and promise.made:
+            arguments.setdefault("max_latency_ms", promise.due_ms)  # no request waits for others past its deadline
         admitting = self._admitting
         with self._one_at_a_time:  # two at once would each be promised what there is once
             self._shared.check_name(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_sdk.engines.base import PlacementReport, Runner
@@ -11,13 +13,14 @@ from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.errors import EdgeError, InputValueError
 from edge_sdk.measuring import compare_blocks, concurrent_block
 from edge_sdk.schedule.batches import Batches
-from edge_sdk.schedule.joining import may_batch
+from edge_sdk.schedule.joining import joined, may_batch
 
 __all__ = ["BatchedRunner", "Batching", "batched"]
 
 PAYS = 0.05
 """So much more throughput, or requests are computed one by one."""
 LEAST_BUDGET_S = 0.5
+TIMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Batching:
     Attributes:
         max_batch: rows that are computed together at most, 2 or more.
         max_delay_ms: so long a request waits for others at most.
+        due_ms: from a request to its answer: none waits for others, or is computed with so many, that it is late.
 
     Raises:
         InputValueError: a figure makes no sense.
@@ -34,6 +38,7 @@ class Batching:
 
     max_batch: int
     max_delay_ms: float = 0.0
+    due_ms: float = math.inf
 
     def __post_init__(self) -> None:
         if isinstance(self.max_batch, bool) or not isinstance(self.max_batch, int) or self.max_batch < 2:
@@ -56,7 +61,7 @@ class BatchedRunner(Runner):
         self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
         self.notes, self.queue = inner.notes, inner.queue
         self.at_once = max(batching.max_batch, inner.at_once)
-        self.batches = Batches(inner.run, batching.max_batch, batching.max_delay_ms)
+        self.batches = Batches(inner.run, batching.max_batch, batching.max_delay_ms, batching.due_ms)
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `Runner.run`; with `out` it is computed alone."""
@@ -85,11 +90,16 @@ def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
     told = "requests are computed one by one: "
     if not may_batch(runner.inputs, runner.outputs, runner.run):
         return _noted(runner, told + "the rows of the model's first axis are not independent of each other")
-    together = BatchedRunner(runner, batching)
     if budget_s == 0:
-        return _noted(together, f"up to {batching.max_batch} requests are computed together (not measured)")
+        note = f"up to {batching.max_batch} requests are computed together (not measured)"
+        return _noted(BatchedRunner(runner, batching), note)
     feeds = made_up_feeds(runner.inputs, runner.optional_inputs)
-    callers = batching.max_batch
+    callers = _in_time(runner, feeds, batching)
+    if callers < 2:
+        return _noted(
+            runner, f"{told}a batch would take more than half of the {batching.due_ms:g} ms a request may take"
+        )
+    together = BatchedRunner(runner, replace(batching, max_batch=callers))
     blocks = [concurrent_block(lambda run=run: run(feeds), callers) for run in (runner.run, together.run)]  # type: ignore[misc]
     try:
         found = compare_blocks(blocks[0], blocks[1], max(budget_s, LEAST_BUDGET_S), PAYS)
@@ -102,6 +112,22 @@ def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
         return _noted(runner, told + times)
     times = f"{1 / found.ratio:.1f} times as many answers of as many callers"
     return _noted(together, f"up to {callers} requests are computed together: {times}")
+
+
+def _in_time(runner: Runner, feeds: Mapping[str, Any], batching: Batching) -> int:
+    """So many rows at most that the batch that computes when a request comes and its own end before it is due."""
+    rows = batching.max_batch
+    while rows > 1 and math.isfinite(batching.due_ms):
+        many = joined([feeds] * rows)
+        times_ms = []
+        for _ in range(TIMED):
+            began_s = time.perf_counter()
+            runner.run(many)
+            times_ms.append((time.perf_counter() - began_s) * 1e3)
+        if 2 * sorted(times_ms)[TIMED // 2] <= batching.due_ms:
+            break
+        rows //= 2
+    return rows
 
 
 def _noted(runner: Runner, note: str) -> Runner:

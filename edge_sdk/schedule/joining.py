@@ -10,7 +10,7 @@ import numpy as np
 from edge_sdk.errors import EdgeError
 from edge_sdk.tensors import Array, TensorSpec
 
-__all__ = ["Form", "form_of", "joined", "may_batch", "parted"]
+__all__ = ["Form", "form_of", "joined", "may_batch", "of_rows", "parted"]
 
 Run = Callable[[dict[str, Any]], Mapping[str, Any]]
 Form = tuple[tuple[str, str, tuple[int, ...]], ...]
@@ -72,10 +72,14 @@ def joined(requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
 
 
+def of_rows(outputs: Mapping[str, Array], rows: int) -> bool:
+    """Whether each output has so many."""
+    return all(isinstance(a, np.ndarray) and a.ndim > 0 and a.shape[0] == rows for a in outputs.values())
+
+
 def parted(outputs: Mapping[str, Array], rows: Sequence[int]) -> list[dict[str, Array]] | None:
     """The answers of requests that were joined; None where the model gave another number of rows."""
-    total = sum(rows)
-    if any(not isinstance(a, np.ndarray) or a.ndim < 1 or a.shape[0] != total for a in outputs.values()):
+    if not of_rows(outputs, sum(rows)):
         return None
     parts, at = [], 0
     for count in rows:

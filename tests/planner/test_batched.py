@@ -13,9 +13,11 @@ import pytest
 
 import edge_sdk
 from edge_sdk.engines import LoadOptions, PlacementReport, Runner
-from edge_sdk.errors import InputError
+from edge_sdk.errors import EdgeError, InputError
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner.batched import BatchedRunner, Batching, batched
+from edge_sdk.planner.lanes import LanesRunner
+from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.tensors import TensorSpec
 
 models = pytest.importorskip("tests.models")
@@ -76,6 +78,40 @@ def test_without_a_budget_they_are_joined_where_the_model_allows_it() -> None:
     assert "not measured" in runner.notes[-1]
     runner.close()
     assert runner.inner is not None and runner.inner.closed  # type: ignore[attr-defined]
+
+
+def test_a_batch_that_would_make_requests_late_is_smaller_or_none() -> None:
+    """Eight rows take 45 ms here, two take 6: of requests that are due in 24 ms only a few are joined, in 1 ms none."""
+    few = batched(Rows(each=True), Batching(8, due_ms=24), 0.01)
+    assert "up to 8 requests" not in few.notes[-1]
+    none = batched(Rows(), Batching(8, due_ms=1), 0.01)
+    assert none.notes[-1].endswith("a batch would take more than half of the 1 ms a request may take")
+    assert isinstance(none, Rows)
+
+
+def test_the_report_tells_of_lanes_behind_a_batch() -> None:
+    lanes = LanesRunner([Rows(), Rows()])
+    runner = BatchedRunner(lanes, Batching(4))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(runner.run, [{"x": np.zeros((1, 2), np.float32)}] * 8))
+    lanes = overlapping(runner)
+    assert isinstance(lanes, LanesRunner)
+    assert sum(lane.requests for lane in lanes.lanes()) == runner.batches.batches
+
+
+def test_a_model_whose_batching_cannot_be_tried_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    loaded: list[Runner] = []
+
+    def fail(runner: Runner, *_: Any) -> Runner:
+        loaded.append(runner)
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr("edge_sdk.planner.batched.batched", fail)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        edge_sdk.load(models.onnx_mlp(), plan_budget_s=0, trusted=True, max_batch=4)
+    with pytest.raises(EdgeError, match="closed"):
+        loaded[0].run({"x": np.zeros((1, 8), np.float32)})
 
 
 @pytest.mark.parametrize("wrong", [{"max_batch": 1}, {"max_batch": 8, "max_delay_ms": -1.0}, {"max_batch": 2.5}])

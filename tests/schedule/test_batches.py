@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.errors import EngineError, InputValueError
+from edge_sdk.errors import EngineError
 from edge_sdk.schedule.batches import Batches
 
 WAIT_S = 30
@@ -52,8 +54,7 @@ def together(model: Model, batches: Batches, requests: list[dict[str, Any]]) -> 
         first = pool.submit(batches.run, rows(0))
         assert model.entered.acquire(timeout=WAIT_S)
         asked = [pool.submit(batches.run, feeds) for feeds in requests]
-        while batches.waiting < len(requests):
-            threading.Event().wait(0.001)
+        until(lambda: batches.waiting == len(requests))
         model.gate.set()
         first.result(WAIT_S)
         return [one.exception(WAIT_S) or one.result() for one in asked]
@@ -103,12 +104,6 @@ def test_more_rows_than_a_batch_holds_are_computed_as_they_are() -> None:
     assert len(Batches(model, 2).run(rows(1, 2, 3))["y"]) == 3
 
 
-@pytest.mark.parametrize("arguments", [{"max_batch": 0}, {"max_batch": 4, "max_delay_ms": -1}])
-def test_what_makes_no_sense_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(InputValueError, match="expected"):
-        Batches(Model(), **arguments)
-
-
 @given(st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.0, 1.0]))
 @settings(max_examples=25, deadline=None)
 def test_every_thread_gets_its_own_answers(max_batch: int, callers: int, max_delay_ms: float) -> None:
@@ -123,3 +118,58 @@ def test_every_thread_gets_its_own_answers(max_batch: int, callers: int, max_del
     with ThreadPoolExecutor(callers) as pool:
         assert all(pool.map(ask, range(callers)))
     assert batches.requests == callers * 20
+
+
+def test_nobody_waits_for_others_longer_than_its_deadline_allows() -> None:
+    """With a delay of an hour, and others a moment ago, a request that is due soon is computed in time all the same."""
+    batches = Batches(Model(), 8, max_delay_ms=3_600_000, due_ms=50)
+    batches._expected = 8  # as after a batch of eight
+    assert batches.run(rows(1))["y"].tolist() == [[2]]
+
+
+def test_whoever_leads_computes_as_soon_as_those_are_there_that_were_in_flight() -> None:
+    """Three callers ask again and again: with a delay of an hour they are answered at once, since nobody else comes."""
+    batches = Batches(Model(), 8, max_delay_ms=3_600_000)
+    batches._expected = batches._in_flight = 3
+
+    def ask(caller: int) -> list[float]:
+        return batches.run(rows(caller))["y"].ravel().tolist()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(ask, range(3), timeout=WAIT_S)) == [[0], [2], [4]]
+    assert (batches.batches, batches.requests) == (1, 3)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="only the main thread has Ctrl-C")
+def test_ctrl_c_of_one_caller_leaves_no_other_waiting() -> None:
+    """The main thread is next to lead when it is interrupted; who waits behind it is answered all the same."""
+    model = Model()
+    batches = Batches(model, 1)
+    model.gate.clear()
+    main = threading.get_ident()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(batches.run, rows(1))
+        assert model.entered.acquire(timeout=WAIT_S)
+
+        def behind() -> Any:
+            until(lambda: batches.waiting == 1)
+            asked = pool.submit(batches.run, rows(3))
+            until(lambda: batches.waiting == 2)
+            signal.pthread_kill(main, signal.SIGINT)
+            return asked
+
+        waiting = pool.submit(behind)
+        with pytest.raises(KeyboardInterrupt):
+            batches.run(rows(2))
+        model.gate.set()
+        assert first.result(WAIT_S)["y"].tolist() == [[2]]
+        assert waiting.result(WAIT_S).result(WAIT_S)["y"].tolist() == [[6]]
+    until(lambda: batches.waiting == 0)
+
+
+def until(met: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + WAIT_S
+    while not met():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
