@@ -54,6 +54,7 @@ class Settings:
     offload: Offload | None = None
     batching: Batching | None = None
     replan: bool = True
+    keep_answers_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -174,20 +175,30 @@ def active_of(
     """Plans among variants that are open already, and loads what was chosen."""
     try:
         runner, plan = _planned(name, variants, settings, events, use_cache)
-        if settings.batching is not None:
-            from edge_sdk.planner.batched import batched
-
-            try:
-                runner = batched(runner, settings.batching, settings.wish.budget_s)
-            except BaseException:
-                runner.close()
-                raise
+        try:
+            runner = _around(runner, settings)
+        except BaseException:
+            runner.close()
+            raise
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         for variant in variants:
             variant.close()
     check = FeedCheck(runner.inputs, runner.optional_inputs, name)
     return Active(name, variants, runner, plan, check, (perf_counter() - began) * 1e3)
+
+
+def _around(runner: Runner, settings: Settings) -> Runner:
+    """What stands between requests and the runner where the caller asked for it; nothing else costs a request."""
+    if settings.batching is not None:
+        from edge_sdk.planner.batched import batched
+
+        runner = batched(runner, settings.batching, settings.wish.budget_s)
+    if settings.keep_answers_bytes:
+        from edge_sdk.engines.remembering import RememberingRunner
+
+        runner = RememberingRunner(runner, settings.keep_answers_bytes)
+    return runner
 
 
 def _planned(

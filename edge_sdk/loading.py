@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk.activation import ModelSource, Settings, activate, checked_cpus, checked_threads
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
 from edge_sdk.engines.guard import Guard, both
-from edge_sdk.errors import InputError
+from edge_sdk.errors import InputError, InputValueError
 from edge_sdk.events import Events
 from edge_sdk.session import Session, close_endpoints, uploads_of
 from edge_sdk.tensors import Feeds
@@ -67,6 +67,7 @@ def load(
     coding: str | None = None,
     max_batch: int | None = None,
     max_delay_ms: float = 0.0,
+    keep_answers_mb: float = 0,
     replan: bool = True,
 ) -> Session:
     """Loads a model the best way this device allows.
@@ -130,6 +131,9 @@ def load(
         max_batch: requests that come at once from several threads, or a stream, may be computed together, up to so many
             rows: where the first axis is open, rows are independent, and it was measured to pay.
         max_delay_ms: so long a request waits for others at most; less where it would be later than `max_latency_ms`.
+        keep_answers_mb: MiB for answers of earlier requests: one that is equal to an earlier one byte for byte is not
+            computed again. For models that answer the same input alike and carry no state; cleared by `swap`. Feeds
+            must not change while they are computed.
         replan: plan anew, beside the requests, when their latency has left the plan for long.
         radio: what the link goes over, for its energy: "wifi" (also where None), "lte", "3g" or "wired".
 
@@ -189,16 +193,27 @@ def load(
         offload,
         batching,
         replan,
+        _bytes_to_keep(keep_answers_mb),
     )
     try:
         if (objective == "throughput" or batching is not None) and (offload is not None or state):
             given = "objective='throughput'" if objective == "throughput" else "max_batch"
             raise InputError(f"{given} is for independent requests that stay here: leave out endpoints and state")
+        if keep_answers_mb and (offload is not None or state):
+            raise InputError(
+                "keep_answers_mb is for requests that stay here and carry no state: leave out endpoints and state"
+            )
         uploads = uploads_of(model, settings, events) if upload else None
         return Session(settings, activate(model, settings, events), began, events, uploads)
     except BaseException:
         close_endpoints(settings)
         raise
+
+
+def _bytes_to_keep(keep_answers_mb: float) -> int:
+    if not 0 <= keep_answers_mb < math.inf:
+        raise InputValueError(f"keep_answers_mb is {keep_answers_mb!r}; expected MiB, 0 or more")
+    return int(keep_answers_mb * 2**20)
 
 
 def _offload(endpoints: Sequence[str | EndpointAddress | Endpoint], **asked: Any) -> Offload | None:

@@ -36,6 +36,8 @@ def worth_watching(settings: Settings, plan: Plan) -> bool:
     feasible = sum(candidate.feasible for candidate in plan.candidates)
     if not settings.replan or settings.state or settings.offload is not None or settings.batching is not None:
         return False
+    if settings.keep_answers_bytes:
+        return False  # what is answered without computing says nothing of the plan
     if settings.wish.objective == "throughput":
         return False
     return plan.measured is not None and feasible > 1 and settings.wish.budget_s > 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.plans import Plan
 
-__all__ = ["Lane", "Nodes", "PipelineStage", "Report", "Worker", "make_report"]
+__all__ = ["KeptAnswers", "Lane", "Nodes", "PipelineStage", "Report", "Worker", "make_report"]
 
 SCHEMA = 1
 
@@ -68,6 +68,22 @@ class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
     service_ms: float | None
 
 
+class KeptAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that were equal to earlier ones.
+
+    Attributes:
+        hits: answered without computing.
+        misses: computed.
+        kept: answers that are kept now.
+        kept_bytes: what they take.
+    """
+
+    hits: int
+    misses: int
+    kept: int
+    kept_bytes: int
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A session so far.
 
@@ -77,6 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         accelerators: how those fare that it was loaded for; empty where it is the CPU.
         lanes: where requests are shared out among several runners; empty where one answers all.
         pipeline: the parts that the model is cut in, first to last; empty where it is whole.
+        answers: of requests equal to earlier ones; None without `keep_answers_mb`.
         stages: durations of "run" (all of `Session.run`), of it "queue" (waiting for a free interpreter, counted only
             where a request had to), and of "decode", "pre" and "post" where `Session.stage` timed them.
         load_ms: opening, checking, trial, planning and loading.
@@ -103,6 +120,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     power_mode: str = "balanced"
     counts: dict[str, int] = {}
     pipeline: tuple[PipelineStage, ...] = ()
+    answers: KeptAnswers | None = None
 
     def to_json(self) -> bytes:
         """The versioned JSON form."""
@@ -140,11 +158,23 @@ def make_report(
         lanes=_lanes(runner),
         accelerators=runner.accelerators(),
         pipeline=_pipeline(runner),
+        answers=_answers(runner),
     )
 
 
 def _workers(threads: Sequence[ThreadPlacement]) -> tuple[Worker, ...]:
     return tuple(Worker(thread_id=thread.thread_id, cpus=thread.cpus) for thread in threads)
+
+
+def _answers(runner: Runner) -> KeptAnswers | None:
+    from edge_sdk.engines.remembering import RememberingRunner
+
+    behind: Runner | None = runner
+    while behind is not None:
+        if isinstance(behind, RememberingRunner):
+            return KeptAnswers(**behind.figures()._asdict())
+        behind = behind.inner
+    return None
 
 
 def _lanes(runner: Runner) -> tuple[Lane, ...]:

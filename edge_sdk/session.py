@@ -277,7 +277,7 @@ class Session:
 
         active = self._hold()
         try:
-            runner = active.runner
+            runner = active.runner.computing
             feeds = active.check(sample) if sample is not None else made_up_feeds(runner.inputs, runner.optional_inputs)
             latency_ms = 0.0
             for _ in range(runs):

@@ -114,6 +114,7 @@ class Runner(ABC):
         queue: time requests waited for a free interpreter, recorded only where they had to wait.
         inner: the runner that this one wraps; None where it wraps none.
         at_once: how many callers at once keep it busy.
+        keeps_state: whether a request may depend on those before it.
     """
 
     engine: str
@@ -126,6 +127,12 @@ class Runner(ABC):
     queue: Histogram
     inner: Runner | None = None
     at_once: int = 1
+    keeps_state: bool = False
+
+    @property
+    def computing(self) -> Runner:
+        """What computes each request: itself, or the one behind it where this one may answer without."""
+        return self
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class LiteRtRunner(Runner):
         self._pin = None if options.cpus is None or set(options.cpus) >= set(allowed) else options.cpus
         self._factory = InterpreterFactory(model, options, self._mark)
         # A delegate drives one piece of hardware: several callers at once gain nothing there, and few allow it.
-        alone = self._factory.delegated or self._keeps_state()
+        alone = self._factory.delegated or self.keeps_state
         bound = 1 if alone else _callers_at_once(len(allowed), options)
         self._pool: Pool[LoadedInterpreter] = Pool(self._factory, bound, self.queue, self.model)
         # The first one is made now: what is wrong with the model shows at load, not at the first request.
@@ -104,7 +104,7 @@ class LiteRtRunner(Runner):
         Raises:
             SessionClosed: the runner was closed.
         """
-        if not self._keeps_state():
+        if not self.keeps_state:
             return
         loaded = self._pool.take()
         if _RESOURCE_OPS.isdisjoint(self._ops):
@@ -114,7 +114,9 @@ class LiteRtRunner(Runner):
             # The engine's reset leaves resource variables as they are; a new interpreter initialises them.
             self._pool.drop()
 
-    def _keeps_state(self) -> bool:
+    @property
+    def keeps_state(self) -> bool:  # type: ignore[override]
+        """Whether an op of the model does."""
         return not _STATEFUL_OPS.isdisjoint(self._ops)
 
     def placement(self) -> PlacementReport:

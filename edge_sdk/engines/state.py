@@ -30,6 +30,8 @@ class StatefulRunner(Runner):
         InputTypeError: an output has another dtype than the input it becomes.
     """
 
+    keeps_state = True
+
     def __init__(self, inner: Runner, state: Mapping[str, str]) -> None:
         self.inner: Runner = inner
         self.engine, self.model, self.options = inner.engine, inner.model, inner.options

@@ -39,7 +39,7 @@ class LanesRunner(Overlapping):
         self.engine, self.model, self.options = first.engine, first.model, first.options
         self.inputs, self.outputs, self.optional_inputs = first.inputs, first.outputs, first.optional_inputs
         self.notes = (*first.notes, f"{len(runners)} lanes")
-        self.queue = Histogram()
+        self.queue, self.keeps_state = Histogram(), first.keeps_state
         self.cpus = tuple(runner.options.cpus or () for runner in runners)
         self._runners = tuple(runners)
         self._turns = Turns(service_ms or [None] * len(runners))
