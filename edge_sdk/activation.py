@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Union
@@ -20,10 +21,12 @@ from edge_sdk.tensors import FeedCheck
 if TYPE_CHECKING:
     from edge_sdk.bundle import Bundle
     from edge_sdk.device.facts import Device
+    from edge_sdk.device.utilization import UtilizationClamp
     from edge_sdk.formats import ModelFile
     from edge_sdk.offloading import Offload
     from edge_sdk.planner import Choice, Plan, Variant, Wish
     from edge_sdk.planner.batched import Batching
+    from edge_sdk.schedule.capping import LimitedFrequencies
 
 __all__ = [
     "Active",
@@ -55,6 +58,8 @@ class Settings:
     batching: Batching | None = None
     replan: bool = True
     keep_answers_bytes: int = 0
+    clamp: UtilizationClamp | None = None
+    frequencies: LimitedFrequencies | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -174,12 +179,13 @@ def active_of(
 ) -> Active:
     """Plans among variants that are open already, and loads what was chosen."""
     try:
-        runner, plan = _planned(name, variants, settings, events, use_cache)
-        try:
-            runner = _around(runner, settings)
-        except BaseException:
-            runner.close()
-            raise
+        with _clamped(settings):
+            runner, plan = _planned(name, variants, settings, events, use_cache)
+            try:
+                runner = _around(runner, settings)
+            except BaseException:
+                runner.close()
+                raise
     finally:
         # The engine has what it needs; a file that is still mapped when somebody shortens it would kill the process.
         for variant in variants:
@@ -188,8 +194,21 @@ def active_of(
     return Active(name, variants, runner, plan, check, (perf_counter() - began) * 1e3)
 
 
+def _clamped(settings: Settings) -> AbstractContextManager[None]:
+    """What is measured is measured as it will run, and workers that the engine starts inherit the clamp."""
+    if settings.clamp is None:
+        return nullcontext()
+    from edge_sdk.device.utilization import clamped
+
+    return clamped(settings.clamp)
+
+
 def _around(runner: Runner, settings: Settings) -> Runner:
     """What stands between requests and the runner where the caller asked for it; nothing else costs a request."""
+    if settings.clamp is not None:
+        from edge_sdk.engines.clamped import ClampedRunner
+
+        runner = ClampedRunner(runner, settings.clamp)
     if settings.batching is not None:
         from edge_sdk.planner.batched import batched
 

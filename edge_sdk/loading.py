@@ -13,12 +13,13 @@ from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
 from edge_sdk.engines.guard import Guard, both
 from edge_sdk.errors import InputError, InputValueError
 from edge_sdk.events import Events
-from edge_sdk.session import Session, close_endpoints, uploads_of
+from edge_sdk.session import Session, let_go, uploads_of
 from edge_sdk.tensors import Feeds
 
 if TYPE_CHECKING:
     from edge_sdk.device.facts import Device
     from edge_sdk.offloading import Offload
+    from edge_sdk.schedule import Caps
     from edge_sdk.wire.address import EndpointAddress
     from edge_sdk.wire.endpoint import Endpoint
 
@@ -68,6 +69,7 @@ def load(
     max_batch: int | None = None,
     max_delay_ms: float = 0.0,
     keep_answers_mb: float = 0,
+    caps: Caps | None = None,
     replan: bool = True,
 ) -> Session:
     """Loads a model the best way this device allows.
@@ -134,6 +136,8 @@ def load(
         keep_answers_mb: MiB for answers of earlier requests: one that is equal to an earlier one byte for byte is not
             computed again. For models that answer the same input alike and carry no state; cleared by `swap`. Feeds
             must not change while they are computed.
+        caps: utilisation clamps of the threads that compute, and frequencies of the CPUs, held until the session is
+            closed: `edge_sdk.schedule.Caps`. Frequencies are the whole machine's, and need the right to set them.
         replan: plan anew, beside the requests, when their latency has left the plan for long.
         radio: what the link goes over, for its energy: "wifi" (also where None), "lte", "3g" or "wired".
 
@@ -142,6 +146,7 @@ def load(
         EngineNotInstalled: no engine for its format is installed.
         AcceleratorError: only with `strict`.
         InputError: an argument does not fit.
+        DeviceError: with `caps`, where the kernel does not permit or have what is asked for.
     """
     from edge_sdk.planner import Wish
 
@@ -196,6 +201,8 @@ def load(
         _bytes_to_keep(keep_answers_mb),
     )
     try:
+        if caps is not None:
+            settings = _capped(settings, caps, events)
         if (objective == "throughput" or batching is not None) and (offload is not None or state):
             given = "objective='throughput'" if objective == "throughput" else "max_batch"
             raise InputError(f"{given} is for independent requests that stay here: leave out endpoints and state")
@@ -206,8 +213,18 @@ def load(
         uploads = uploads_of(model, settings, events) if upload else None
         return Session(settings, activate(model, settings, events), began, events, uploads)
     except BaseException:
-        close_endpoints(settings)
+        let_go(settings)
         raise
+
+
+def _capped(settings: Settings, caps: Caps, events: list[str]) -> Settings:
+    frequencies = None
+    if caps.limits_frequencies:
+        from edge_sdk.schedule.capping import LimitedFrequencies
+
+        frequencies = LimitedFrequencies(caps)
+        events.extend(frequencies.changes)
+    return replace(settings, clamp=caps.clamp, frequencies=frequencies)
 
 
 def _bytes_to_keep(keep_answers_mb: float) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
 
-__all__ = ["Session", "close_endpoints", "uploads_of"]
+__all__ = ["Session", "let_go", "uploads_of"]
 
 
 def uploads_of(model: ModelSource, settings: Settings, events: Events) -> UploadsBehind:
@@ -44,10 +44,12 @@ def uploads_of(model: ModelSource, settings: Settings, events: Events) -> Upload
     return UploadsBehind(model, settings.offload.endpoints, settings.offload.model, events.append)
 
 
-def close_endpoints(settings: Settings) -> None:
-    """Those that were made for these settings."""
+def let_go(settings: Settings) -> None:
+    """Closes endpoints that were made for these settings, and restores frequencies that were limited."""
     for endpoint in settings.offload.owned if settings.offload is not None else ():
         endpoint.close()
+    if settings.frequencies is not None:
+        settings.frequencies.close()
 
 
 class Session:
@@ -435,7 +437,7 @@ class Session:
             active.retire()
         if pool is not None:
             pool.shutdown(wait=True)
-        close_endpoints(self._settings)
+        let_go(self._settings)
 
     def __enter__(self) -> Session:
         return self

@@ -1,4 +1,4 @@
-"""Reading files below a root folder, all of them untrusted.
+"""Files below a root folder, all of them untrusted.
 
 The root may be "/" of the running machine, or a copy of another machine's files made by anybody: a file may be huge,
 binary, a folder, a pipe or a link that leads out of the root. Every read is bounded, and whatever cannot be read is
@@ -7,6 +7,7 @@ simply absent.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -60,6 +61,21 @@ class Sysroot:
             return _read_all(fd, limit_bytes)
         except OSError:
             return None
+        finally:
+            os.close(fd)
+
+    def write(self, path: str, text: str) -> None:
+        """Writes a file that is there.
+
+        Raises:
+            OSError: there is none inside the root, or it may not be written.
+        """
+        real = self._resolve(path)
+        if real is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        fd = os.open(real, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            os.write(fd, text.encode())
         finally:
             os.close(fd)
 

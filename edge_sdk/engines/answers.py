@@ -47,7 +47,8 @@ class _Computing:
     __slots__ = ("answer", "done", "waiting")
 
     def __init__(self) -> None:
-        self.done, self.waiting = threading.Event(), 0
+        self.done: threading.Event | None = None  # made by the first that waits
+        self.waiting = 0
         self.answer: dict[str, Array] | None = None
 
 
@@ -92,12 +93,14 @@ class Answers:
                     self._hits += 1
                 elif at_work is not None:
                     at_work.waiting += 1
+                    at_work.done = at_work.done or threading.Event()
                 else:
                     mine = self._computing[key] = _Computing()
                     self._misses += 1
             if kept is None:
                 if at_work is None:
                     return self._compute(key, mine, compute)
+                assert at_work.done is not None
                 at_work.done.wait()
                 kept = at_work.answer
                 if kept is None:
@@ -142,7 +145,8 @@ class Answers:
         finally:
             with self._lock:
                 del self._computing[key]
-            mine.done.set()
+            if mine.done is not None:
+                mine.done.set()
 
     def _keep(self, key: bytes, answer: dict[str, Array], size: int) -> None:
         with self._lock:
