@@ -15,10 +15,11 @@ import msgspec
 from edge_sdk.device.affinity import usable_cpus
 from edge_sdk.device.facts import Device
 from edge_sdk.device.frequency_limits import frequency_limits_mhz
+from edge_sdk.device.utilization import UtilizationClamp, thread_clamp
 from edge_sdk.engines.base import Engine, LoadOptions, Runner
 from edge_sdk.engines.loading import load_guarded
 from edge_sdk.engines.samples import OPEN_SIZES, made_up_feeds
-from edge_sdk.errors import EdgeError, InputError
+from edge_sdk.errors import DeviceError, EdgeError, InputError
 from edge_sdk.formats import ModelFile
 from edge_sdk.measuring.cores import core_groups
 from edge_sdk.planner.candidates import barred, candidates, default_placement, stages_with
@@ -368,7 +369,7 @@ class _Choosing:
         return plan_key(
             {
                 "device": self.device.fingerprint,
-                "cpus": f"{self.cpus} {self.by_speed} {frequency_limits_mhz()} {usable}",
+                "cpus": f"{self.cpus} {self.by_speed} {frequency_limits_mhz()} {usable}{_clamp_now()}",
                 "model": " ".join(f"{variant.name}={variant.digest}" for variant in self.variants.values()),
                 "engines": str(sorted((name, engine.version()) for name, engine in self.engines.items())),
                 "wish": f"{wish.objective} {wish.power_mode} {sorted(wish.holds().items())} {shapes} {cuts}",
@@ -407,3 +408,12 @@ class _Choosing:
             candidates=tuple(table),
             planning_ms=self._elapsed_ms(),
         )
+
+
+def _clamp_now() -> str:
+    """What the calling thread is measured with; empty where it is as strong as its core."""
+    try:
+        clamp = thread_clamp()
+    except DeviceError:
+        return ""
+    return "" if clamp == UtilizationClamp() else f" {clamp}"
