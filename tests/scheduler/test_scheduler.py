@@ -339,7 +339,7 @@ def test_what_makes_no_sense_is_refused_and_frees_the_model(
 
 
 def test_a_request_waits_for_others_no_longer_than_its_deadline_allows(scheduler: edge_sdk.Scheduler) -> None:
-    """It may wait a quarter of an hour for a batch to fill, and others came a moment ago; it is due in half a second."""
+    """It may wait 15 minutes for a batch to fill, others came a moment ago, and it is due in half a second."""
     pytest.importorskip("onnxruntime")
     arguments: dict[str, Any] = {"plan_budget_s": 0, "trusted": True, "max_batch": 4, "max_delay_ms": 900_000}
     words = scheduler.load("words", models.onnx_mlp(), deadline_ms=500, **arguments)
