@@ -92,7 +92,7 @@ class Active:
         from_runner: Callable[[], Plan] | None = getattr(self.runner, "plan_now", None)
         plan = self.plan if from_runner is None else from_runner()
         states = self.runner.accelerators()
-        if len(states) == 1 and not plan.placement.stages:
+        if len(states) == 1:
             now = states[0].name if states[0].state == "working" else "cpu"
             if now != plan.accelerator:
                 import msgspec
