@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ThermalZone,
     )
     from edge_sdk.device.identity import fingerprint
+    from edge_sdk.device.moment import Moment, Sensors
     from edge_sdk.device.probing import probe
     from edge_sdk.device.profiles import export_profile, list_profiles, load_profile, match_profile
 
@@ -32,8 +33,10 @@ __all__ = [
     "Cluster",
     "Cpus",
     "Device",
+    "Moment",
     "Power",
     "ProfileMatch",
+    "Sensors",
     "ThermalZone",
     "export_profile",
     "fingerprint",
@@ -62,6 +65,7 @@ __getattr__, __dir__ = on_first_use(
             "ThermalZone",
         ),
         "edge_sdk.device.identity": ("fingerprint",),
+        "edge_sdk.device.moment": ("Moment", "Sensors"),
         "edge_sdk.device.probing": ("probe",),
         "edge_sdk.device.profiles": ("export_profile", "list_profiles", "load_profile", "match_profile"),
     },

@@ -71,7 +71,7 @@ def _describe(
 ) -> Device:
     limits = read_limits(files)
     online = sorted(cpu for cluster in clusters for cpu in cluster.online)
-    zones = read_zones(files)
+    zones = tuple(read_zones(files).values())
     return Device(
         name=names.board or system.arch,
         soc=names.soc,

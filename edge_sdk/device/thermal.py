@@ -11,7 +11,15 @@ from edge_sdk.device.cpuinfo import CpuInfo
 from edge_sdk.device.facts import Cpus, Power, ThermalZone
 from edge_sdk.device.sysroot import Sysroot
 
-__all__ = ["read_frequencies", "read_power", "read_zones"]
+__all__ = [
+    "celsius",
+    "cpu_coolers",
+    "firmware_limits",
+    "hot_zones",
+    "read_frequencies",
+    "read_power",
+    "read_zones",
+]
 
 _ZONES = "sys/class/thermal"
 _MAX_ZONES = 256
@@ -24,11 +32,11 @@ _FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 """Raspberry Pi: bits 1 to 3 mean frequency capped, throttled and soft temperature limit now."""
 
 
-def read_zones(sysroot: Sysroot) -> tuple[ThermalZone, ...]:
-    """The temperature sensors, in the kernel's order."""
+def read_zones(sysroot: Sysroot) -> dict[str, ThermalZone]:
+    """The temperature sensors by their folders, in the kernel's order."""
     names = [name for name in sysroot.listing(_ZONES) if re.fullmatch(r"thermal_zone\d{1,4}", name)]
     names.sort(key=lambda name: int(name[12:]))
-    return tuple(_read_zone(sysroot, f"{_ZONES}/{name}", name) for name in names[:_MAX_ZONES])
+    return {f"{_ZONES}/{name}": _read_zone(sysroot, f"{_ZONES}/{name}", name) for name in names[:_MAX_ZONES]}
 
 
 def _read_zone(sysroot: Sysroot, folder: str, name: str) -> ThermalZone:
@@ -37,20 +45,21 @@ def _read_zone(sysroot: Sysroot, folder: str, name: str) -> ThermalZone:
         kind = sysroot.text(f"{folder}/trip_point_{trip}_type")
         if kind is None:
             break
-        limit_c = _celsius(sysroot.number(f"{folder}/trip_point_{trip}_temp"))
+        limit_c = celsius(sysroot.number(f"{folder}/trip_point_{trip}_temp"))
         # Vendors leave trips that are not used at 0 or below.
         if kind in ("passive", "hot") and limit_c is not None and limit_c > 0:
             trips.append(limit_c)
     label = (sysroot.text(f"{folder}/type") or name)[:64]
     return ThermalZone(
         name=label,
-        temperature_c=_celsius(sysroot.number(f"{folder}/temp")),
+        temperature_c=celsius(sysroot.number(f"{folder}/temp")),
         trip_c=min(trips, default=None),
     )
 
 
-def _celsius(value: int | None) -> float | None:
-    """Thousandths of a degree, as the kernel's interface says, or whole degrees, as some vendors write."""
+def celsius(value: int | None) -> float | None:
+    """What a file tells in thousandths of a degree, as the kernel's interface says, or in whole ones, as some vendors
+    write."""
     if value is None:
         return None
     degrees = float(value) if -200 < value < 200 else value / 1000
@@ -77,7 +86,7 @@ def read_frequencies(
         if time.monotonic() > end_s:
             break
     seen, reasons = False, []
-    for source in (_firmware_limits(sysroot), _coolers(sysroot), _caps(sysroot), _hot_zones(zones)):
+    for source in (firmware_limits(sysroot), cpu_coolers(sysroot), _caps(sysroot), hot_zones(zones)):
         for reason in source:
             seen = True
             if reason:
@@ -97,14 +106,16 @@ def _now_mhz(sysroot: Sysroot, info: CpuInfo | None, cpu: int) -> int | None:
 # Each of these yields one line a source that is there: the reason it gives for throttling, or "" for none.
 
 
-def _firmware_limits(sysroot: Sysroot) -> Iterator[str]:
+def firmware_limits(sysroot: Sysroot) -> Iterator[str]:
+    """Of a Raspberry Pi."""
     bits = sysroot.number(_FIRMWARE, 16)
     if bits is not None:
         words = {1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
         yield ", ".join(word for bit, word in words.items() if bits >> bit & 1)
 
 
-def _coolers(sysroot: Sysroot) -> Iterator[str]:
+def cpu_coolers(sysroot: Sysroot) -> Iterator[str]:
+    """Cooling devices that hold cores down."""
     for name in sysroot.listing(_ZONES)[: 4 * _MAX_ZONES]:
         if name.startswith("cooling_device"):
             kind = (sysroot.text(f"{_ZONES}/{name}/type") or "")[:64]
@@ -122,7 +133,8 @@ def _caps(sysroot: Sysroot) -> Iterator[str]:
                 yield f"{name} is held at {now // 1000} of {full // 1000} MHz" if now < full else ""
 
 
-def _hot_zones(zones: Iterable[ThermalZone]) -> Iterator[str]:
+def hot_zones(zones: Iterable[ThermalZone]) -> Iterator[str]:
+    """Zones of cores beyond their trip."""
     for zone in zones:
         if zone.trip_c is not None and zone.temperature_c is not None and _CPU_ZONE.search(zone.name):
             hot = zone.temperature_c >= zone.trip_c
