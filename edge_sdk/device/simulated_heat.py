@@ -44,10 +44,6 @@ class Heat:
     throttled_share: float = 0.5
     rounded_c: float = 0.1
 
-    def steady_c(self, watts: float) -> float:
-        """Where the chip ends if it draws so much for ever."""
-        return self.ambient_c + watts * (self.chip_c_per_w + self.case_c_per_w)
-
 
 class SimulatedHeat:
     """One device as time passes.

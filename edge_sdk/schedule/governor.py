@@ -39,6 +39,12 @@ UP_AFTER_S, LONGEST_UP_AFTER_S = 60.0, 1800.0
 TRIED_S = 300.0
 """A level that is left within so long was no good."""
 CALM_C_PER_S = 0.03
+NOISE_PERCENT = 0.5
+"""A battery that gains more is being charged."""
+RESERVE_PERCENT = 2.0
+"""Devices switch themselves off a little before a battery is empty, and gauges round."""
+TRIAL_PERCENT = 4.0
+"""So much is drawn before it is known that a level draws too much."""
 BATTERY_ROOM = 1.1
 """A level up is tried only where the battery would last so many times as long as it has to."""
 
@@ -125,7 +131,6 @@ class Governor:
     Attributes:
         level: the one to run now.
         next_s: in so many seconds the next reading is wanted.
-        reachable: whether the target's rate is held: False where the temperature leaves no level that holds it.
     """
 
     def __init__(self, levels: Sequence[Level], target: Target) -> None:
@@ -133,9 +138,11 @@ class Governor:
             raise InputValueError("a governor needs at least one level to run")
         self.levels, self.target = tuple(levels), target
         self.level = 0
-        rates = [level.rate_hz >= (target.rate_hz or 0.0) for level in self.levels]
-        self._floor = max((number for number, holds in enumerate(rates) if holds), default=len(levels) - 1)
+        self._wanted_hz = target.rate_hz or 0.0
+        holding = [number for number, level in enumerate(self.levels) if level.rate_hz >= self._wanted_hz]
+        self._floor = max(holding, default=len(levels) - 1)
         self.next_s = OFTEN_S
+        self._latest = Reading(-math.inf)
         self._heat: deque[tuple[float, float]] = deque()
         self._kicks = _Kicks()
         self._changed_s = -math.inf
@@ -146,7 +153,20 @@ class Governor:
     @property
     def reachable(self) -> bool:
         """Whether the level that runs holds the rate."""
-        return self.level <= self._floor
+        return self.levels[self.level].rate_hz >= self._wanted_hz
+
+    @property
+    def shortfall(self) -> str:
+        """What of the target is not held as of the latest reading, with figures; "" where all of it is."""
+        level, limit_c, now = self.levels[self.level], self.target.max_c, self._latest
+        found = []
+        if not self.reachable:
+            found.append(f"{self._wanted_hz:g} Hz are wanted, and {level.name} holds {level.rate_hz:.3g}")
+        if limit_c is not None and now.temperature_c is not None and now.temperature_c > limit_c:
+            found.append(f"{now.temperature_c:.1f} °C, and {limit_c:g} °C is the limit")
+        if self._battery is not None and self.level >= self._floor and (why := self._battery.too_short(now.at_s)):
+            found.append(why)
+        return "; ".join(found)
 
     def see(self, reading: Reading) -> Step | None:
         """Takes the device as it is now; the step that is due.
@@ -154,15 +174,16 @@ class Governor:
         Args:
             reading: each later than the one before it, about as `next_s` says.
         """
-        if self._changed_s == -math.inf and self._went_down_s == -math.inf:
+        if self._changed_s == -math.inf:
             self._changed_s = reading.at_s
+        self._latest = reading
         self.next_s = OFTEN_S if reading.at_s - self._changed_s < WATCHED_S or self._near(reading) else USUALLY_S
         if reading.temperature_c is not None:
             self._kicks.see(reading.at_s, reading.temperature_c)
             self._heat.append((reading.at_s, reading.temperature_c))
             while reading.at_s - self._heat[0][0] > SLOPE_S:
                 self._heat.popleft()
-        if self._battery is not None and reading.battery_percent is not None:
+        if self._battery is not None:
             self._battery.see(reading.at_s, reading.battery_percent, self.level)
         if why := self._too_much(reading):
             return self._down(reading.at_s, why)
@@ -217,7 +238,7 @@ class Governor:
 
     def _has_room(self, reading: Reading) -> bool:
         """Whether the next better level may be tried."""
-        if reading.at_s - max(self._changed_s, self._went_down_s) < self._up_after_s[self.level - 1]:
+        if reading.at_s - self._changed_s < self._up_after_s[self.level - 1]:
             return False
         limit_c = self.target.max_c
         if limit_c is not None and reading.temperature_c is not None:
@@ -291,38 +312,37 @@ class _Battery:
 
     def __init__(self, hours: float) -> None:
         self._lasts_s = hours * 3600
-        self._until_s: float | None = None
+        self._until_s = math.inf
         self._level = -1
         self._from: tuple[float, float] | None = None
-        self._now = (0.0, 0.0)
+        self._now: tuple[float, float] | None = None
 
-    def see(self, at_s: float, percent: float, level: int) -> None:
-        """Takes a reading at a level."""
-        if self._until_s is None:
+    def see(self, at_s: float, percent: float | None, level: int) -> None:
+        """Takes a reading at a level; None while mains feed the device."""
+        if self._until_s == math.inf:
             self._until_s = at_s + self._lasts_s
-        if level != self._level or self._from is None or percent > self._now[1]:
+        if percent is None or self._now is None or level != self._level or percent > self._now[1] + NOISE_PERCENT:
             self._level, self._from = level, None
-        if self._from is None and percent != self._now[1]:
-            self._from = at_s, percent  # a whole percent has just begun
-        self._now = at_s, percent
+            self._now = None if percent is None else (at_s, percent)
+        elif percent != self._now[1]:  # gauges round: what they tell is true when it changes
+            self._now = at_s, percent
+            self._from = self._from or self._now
 
-    def _left_s(self) -> float | None:
+    def _left_s(self, now_s: float, kept_percent: float = RESERVE_PERCENT) -> float | None:
         """How long it lasts at this level; None before enough was drawn to tell."""
-        if self._from is None or self._from[1] - self._now[1] < 2:
+        if self._from is None or self._now is None or self._from[1] - self._now[1] < 2:
             return None
-        return self._now[1] * (self._now[0] - self._from[0]) / (self._from[1] - self._now[1])
+        percent_per_s = (self._from[1] - self._now[1]) / (self._now[0] - self._from[0])
+        return max((self._now[1] - kept_percent) / percent_per_s - (now_s - self._now[0]), 0.0)
 
     def too_short(self, now_s: float) -> str:
         """Why it would be empty too soon; "" where it would not, or nothing tells yet."""
-        left_s = self._left_s()
-        assert self._until_s is not None or left_s is None
-        if left_s is None or self._until_s is None or now_s + left_s >= self._until_s:
+        left_s = self._left_s(now_s)
+        if left_s is None or now_s + left_s >= self._until_s:
             return ""
         return f"the battery lasts {left_s / 3600:.1f} h more, and {(self._until_s - now_s) / 3600:.1f} h are wanted"
 
     def has_room(self, now_s: float) -> bool:
         """Whether more could be drawn."""
-        left_s = self._left_s()
-        if left_s is None or self._until_s is None:
-            return False
-        return left_s > (self._until_s - now_s) * BATTERY_ROOM
+        left_s = self._left_s(now_s, RESERVE_PERCENT + TRIAL_PERCENT)
+        return self._now is None or (left_s is not None and left_s > (self._until_s - now_s) * BATTERY_ROOM)

@@ -89,7 +89,7 @@ def devices(draw: st.DrawFn) -> tuple[Heat, Ladder]:
 
 
 @given(devices())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_where_it_can_be_held_it_is_for_an_hour(made: tuple[Heat, Ladder]) -> None:
     heat, ladder = made
     governor = Governor(ladder.levels, Target(max_c=LIMIT_C, rate_hz=RATE_HZ))
@@ -167,6 +167,60 @@ def test_a_battery_lasts_as_long_as_it_has_to_and_not_much_is_left(hours: float)
         second += 1
     assert second >= hours * 3600
     assert percent < 35
+
+
+@given(
+    hours=st.sampled_from([1.0, 4.0, 8.0]),
+    best=st.floats(0.2, 0.95),
+    least=st.floats(1.08, 2.0),
+    count=st.integers(2, 6),
+    digits=st.sampled_from([0, 2]),
+)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_a_battery_lasts_wherever_the_least_level_makes_it(
+    hours: float, best: float, least: float, count: int, digits: int
+) -> None:
+    """`best` and `least`: for which share of the hours it lasts at these levels."""
+    drain_per_s = [100 / (hours * 3600 * best * (least / best) ** (level / (count - 1))) for level in range(count)]
+    governor = Governor([Level(f"level {number}") for number in range(count)], Target(hours=hours))
+    percent, now_s, steps = 100.0, 0.0, 0
+    while now_s < hours * 3600:
+        assert percent > 0
+        passes_s = 4 * governor.next_s
+        now_s += passes_s
+        percent -= passes_s * drain_per_s[governor.level]
+        told = max(math.ceil(percent * 10**digits) / 10**digits, 0.0)
+        steps += governor.see(Reading(now_s, battery_percent=told)) is not None
+    assert steps <= 60 * hours
+
+
+def test_on_mains_a_battery_is_no_reason() -> None:
+    """Drained so fast that it steps down, then plugged in."""
+    governor = Governor([Level("a"), Level("b")], Target(hours=4))
+    for second in range(1200):
+        governor.see(Reading(float(second), battery_percent=100 - second // 60))
+    assert governor.level == 1 and "0.6 h more" not in governor.shortfall
+    steps = [governor.see(Reading(1200.0 + second)) for second in range(600)]
+    assert [step.level for step in steps if step is not None] == [0]
+    assert governor.shortfall == ""
+
+
+def test_what_is_not_held_is_told_with_figures() -> None:
+    governor = Governor([Level("all cores", 12.5), Level("little cores", 5)], Target(max_c=LIMIT_C, rate_hz=RATE_HZ))
+    governor.see(Reading(0.0, 40.0))
+    assert governor.shortfall == "15 Hz are wanted, and all cores holds 12.5"
+    governor.see(Reading(1.0, 71.5))
+    governor.see(Reading(2.0, 71.5))
+    assert governor.shortfall == ("15 Hz are wanted, and little cores holds 5; 71.5 °C, and 70 °C is the limit")
+
+
+def test_a_battery_that_no_level_makes_last_is_told_with_figures() -> None:
+    """A percent a minute: 1.6 hours in all."""
+    governor = Governor([Level("a", 30), Level("b", 15), Level("c", 1)], Target(hours=4, rate_hz=RATE_HZ))
+    for second in range(1200):
+        governor.see(Reading(float(second), battery_percent=100 - second // 60))
+    assert governor.level == 1  # the rate is not given up for the battery
+    assert governor.shortfall == "the battery lasts 1.3 h more, and 3.7 h are wanted"
 
 
 def test_a_target_and_levels_are_needed() -> None:
