@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from edge_sdk.engines.base import CustomOps
     from edge_sdk.engines.guard import AcceleratorFallback, AcceleratorState, Guard
     from edge_sdk.errors import EdgeError
+    from edge_sdk.governed import Governed
     from edge_sdk.loading import load
     from edge_sdk.observing.collecting import Metrics
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
+    from edge_sdk.schedule.governor import Target
     from edge_sdk.scheduler import Scheduler
     from edge_sdk.session import Session
     from edge_sdk.tensors import TensorSpec
@@ -39,12 +41,14 @@ __all__ = [
     "Device",
     "EdgeError",
     "EndpointAddress",
+    "Governed",
     "Guard",
     "Metrics",
     "Plan",
     "Report",
     "Scheduler",
     "Session",
+    "Target",
     "TensorSpec",
     "__version__",
     "load",
@@ -58,10 +62,12 @@ __getattr__, __dir__ = on_first_use(
         "edge_sdk.engines.base": ("CustomOps",),
         "edge_sdk.engines.guard": ("AcceleratorFallback", "AcceleratorState", "Guard"),
         "edge_sdk.errors": ("EdgeError",),
+        "edge_sdk.governed": ("Governed",),
         "edge_sdk.loading": ("load",),
         "edge_sdk.observing.collecting": ("Metrics",),
         "edge_sdk.planner": ("Plan",),
         "edge_sdk.report": ("Report",),
+        "edge_sdk.schedule.governor": ("Target",),
         "edge_sdk.scheduler": ("Scheduler",),
         "edge_sdk.session": ("Session",),
         "edge_sdk.tensors": ("TensorSpec",),

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Union
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_sdk.device.utilization import UtilizationClamp
     from edge_sdk.formats import ModelFile
     from edge_sdk.offloading import Offload
-    from edge_sdk.planner import Choice, Plan, Variant, Wish
+    from edge_sdk.planner import Candidate, Choice, Plan, Variant, Wish
     from edge_sdk.planner.batched import Batching
     from edge_sdk.schedule.capping import LimitedFrequencies
 
@@ -33,9 +33,11 @@ __all__ = [
     "ModelSource",
     "Settings",
     "activate",
+    "active_as",
     "active_of",
     "checked_cpus",
     "checked_threads",
+    "engines_of",
 ]
 
 ModelSource = Union[str, os.PathLike[str], bytes, "Bundle"]
@@ -143,7 +145,13 @@ def checked_cpus(cpus: Sequence[int] | None) -> tuple[int, ...] | None:
     return wanted
 
 
-def _engines(variants: tuple[Variant, ...], wanted: str | Engine | None) -> dict[str, tuple[Engine, ...]]:
+def engines_of(variants: tuple[Variant, ...], wanted: str | Engine | None) -> dict[str, tuple[Engine, ...]]:
+    """By model format, the engines that run these variants.
+
+    Raises:
+        InputError: the one that is wanted runs none of them.
+        EngineNotInstalled: there is none.
+    """
     from edge_sdk.engines.registry import find_engine
     from edge_sdk.planner import engines_by_format
 
@@ -220,13 +228,65 @@ def _around(runner: Runner, settings: Settings) -> Runner:
     return runner
 
 
+def active_as(like: Active, candidate: Candidate, settings: Settings, reason: str) -> Active:
+    """The same model another way, as a local candidate of its plan's table says; nothing is measured.
+
+    Args:
+        like: what runs the model now.
+        candidate: the way.
+        settings: of the session.
+        reason: of the new plan.
+
+    Raises:
+        EdgeError: it does not load, or gives other answers here than where the bundle was made.
+    """
+    import msgspec
+
+    from edge_sdk.engines.samples import made_up_feeds
+    from edge_sdk.planner import Choice
+    from edge_sdk.planner.golden import golden_fault
+
+    began = perf_counter()
+    variant = next(variant for variant in like.variants if variant.name == candidate.variant)
+    engine = next(e for e in engines_of((variant,), settings.engine)[variant.format] if e.name == candidate.engine)
+    plan = msgspec.structs.replace(
+        like.plan,
+        variant=candidate.variant,
+        engine=candidate.engine,
+        accelerator=candidate.accelerator,
+        placement=candidate.placement,
+        accuracy=candidate.accuracy,
+        predicted=candidate.predicted,
+        measured=candidate.measured,
+        confidence=None,
+        reason=reason,
+    )
+    try:
+        with _clamped(settings):
+            wrap = functools.partial(_wrapped, settings=settings)
+            runner = _load(Choice(plan, variant, None), engine, settings, wrap)
+            try:
+                if fault := golden_fault(variant, runner):
+                    raise EngineError(f"{like.name}: variant {variant.name} on {engine.name}: {fault}")
+                with suppress(EdgeError):  # so that caches are full before the first request
+                    runner.run(made_up_feeds(runner.inputs, runner.optional_inputs))
+                runner = _around(runner, settings)
+            except BaseException:
+                runner.close()
+                raise
+    finally:
+        variant.close()
+    check = FeedCheck(runner.inputs, runner.optional_inputs, like.name)
+    return Active(like.name, like.variants, runner, plan, check, (perf_counter() - began) * 1e3)
+
+
 def _planned(
     name: str, variants: tuple[Variant, ...], settings: Settings, events: Events, use_cache: bool
 ) -> tuple[Runner, Plan]:
     from edge_sdk.planner import choose, this_device
 
     wrap = functools.partial(_wrapped, settings=settings)
-    engines = _engines(variants, settings.engine)
+    engines = engines_of(variants, settings.engine)
     try:
         choice = choose(
             variants,
@@ -264,7 +324,7 @@ def _planned_on_cpu(
     wanted = settings.options
     on_cpu = replace(settings, options=replace(wanted, accelerator="cpu", accelerator_options={}))
     runner, plan = _planned(name, variants, on_cpu, events, use_cache=True)
-    engine = next(e for e in _engines(variants, settings.engine)[_format(variants, plan)] if e.name == plan.engine)
+    engine = next(e for e in engines_of(variants, settings.engine)[_format(variants, plan)] if e.name == plan.engine)
     if plan.kind != "local" or plan.placement.lanes or not _may_come_back(wanted, engine):
         from edge_sdk.engines.guard import announce_fallback
 

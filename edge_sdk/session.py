@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -320,6 +321,38 @@ class Session:
             self._uploads.stop()
             self._uploads = uploads
             uploads.start()
+        self._watch_plan()
+
+    def running(self) -> tuple[Active, Settings]:
+        """What runs now and how it was asked for: for whoever steers a session (`session_levels`)."""
+        return self._now(), self._settings
+
+    def switch(self, new: Active, event: str) -> Active:
+        """Has the requests from now on answered by another way to run the model, loaded already. None waits for that.
+
+        Args:
+            new: it.
+            event: for the report.
+
+        Returns:
+            What ran before: its requests in flight finish on it, and it is the caller's to retire.
+
+        Raises:
+            SessionClosed: the session was closed.
+        """
+        with self._change:
+            old = self._now()
+            self._active = new
+            self._events.append(event)
+        return old
+
+    def tell(self, event: str) -> None:
+        """Adds a line to the events of the report."""
+        self._events.append(event)
+
+    def plan_no_more(self) -> None:
+        """The plan stays when latency leaves it: something else decides how the model runs."""
+        self._settings = replace(self._settings, replan=False)
         self._watch_plan()
 
     @property

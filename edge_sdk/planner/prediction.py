@@ -18,7 +18,7 @@ from edge_sdk.planner.rates import Rates, rates_for
 from edge_sdk.planner.variants import Variant
 from edge_sdk.schedule.placing import Placement
 
-__all__ = ["cost_model", "predict_table", "watts_of"]
+__all__ = ["cost_model", "predict_table", "threads_of", "watts_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,11 +90,12 @@ def watts_of(candidate: Candidate, engine: Engine, device: Device, usable_cpus: 
     if groups:
         cpus = tuple(cpu for group in groups for cpu in group)
         placement = Placement(cpus=cpus, threads=len(cpus))
-    threads = _threads(placement, engine, usable_cpus)
+    threads = threads_of(placement, engine, usable_cpus)
     return placement_watts(placement, threads, device, usable_cpus)
 
 
-def _threads(placement: Placement, engine: Engine, usable_cpus: Sequence[int]) -> int:
+def threads_of(placement: Placement, engine: Engine, usable_cpus: Sequence[int]) -> int:
+    """How many compute one request there."""
     return placement.threads or engine.default_threads(len(placement.cpus or usable_cpus))
 
 
@@ -106,7 +107,7 @@ def _predicted(
     placement = candidate.placement
     lanes = [Placement(cpus=cpus, threads=len(cpus)) for cpus in placement.lanes]
     if not lanes:
-        lanes = [replace(placement, threads=_threads(placement, engine, usable_cpus))]
+        lanes = [replace(placement, threads=threads_of(placement, engine, usable_cpus))]
     watts = watts_of(candidate, engine, device, usable_cpus)
     predictions = [model.predict(lane) for lane in lanes]
     slowest = max(predictions, key=lambda prediction: prediction.latency_ms)
