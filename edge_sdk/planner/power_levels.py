@@ -35,6 +35,7 @@ class PowerLevel:
         pace_hz: so many requests a second at most; infinity where all that come are answered.
         share: of the requests that come, where no rate is stated.
         latency_ms: of one request; None where nothing tells.
+        energy_mj: of one request; None where nothing tells.
         watts: estimated power beyond what the device takes idle; None where nothing tells. With `pace_hz` infinite,
             while it computes all the time.
     """
@@ -43,6 +44,7 @@ class PowerLevel:
     pace_hz: float = math.inf
     share: float = 1.0
     latency_ms: float | None = None
+    energy_mj: float | None = None
     watts: float | None = None
 
     @property
@@ -136,7 +138,7 @@ class _Way:
             watts = None if self.energy_mj is None else self.energy_mj * pace_hz / 1e3
         if watts is not None:
             watts *= share
-        return PowerLevel(self.candidate, pace_hz, share, self.latency_ms, watts)
+        return PowerLevel(self.candidate, pace_hz, share, self.latency_ms, self.energy_mj, watts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,8 @@ def _less(level: PowerLevel, than: PowerLevel) -> bool:
         return fewer and level.candidate.runs_as(than.candidate)
     if math.isinf(than.pace_hz) and math.isfinite(level.pace_hz) and level.candidate.runs_as(than.candidate):
         return True  # how much less is a matter of what comes
+    if math.isinf(than.pace_hz) and level.share == 1 and (level.energy_mj or 0.0) > (than.energy_mj or 0.0):
+        return False  # less at once, and for longer: more where requests are paced by whoever makes them
     return level.watts <= LESS * than.watts
 
 

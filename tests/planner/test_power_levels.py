@@ -63,7 +63,7 @@ def told(found: list[PowerLevel]) -> list[tuple[str, float]]:
 
 
 def test_first_all_that_comes_then_the_rate_then_smaller_cores_then_fewer_requests() -> None:
-    """20 ms on big cores and 50 on little ones, which hold 15 Hz and not 30. Big cores and memory take 4.5 W, little 1."""
+    """20 ms on big cores, and 50 on little ones, which hold 15 Hz and not 30. They take 4.5 W and 1 W with memory."""
     found = levels(plan(row(BIG, 20.0), row(LITTLE, 50.0)), rate_hz=15, comes_hz=30)
     assert told(found) == [
         ("fp32 big", 30),
@@ -84,6 +84,12 @@ def test_what_does_not_hold_the_rate_is_for_the_time_when_nothing_else_helps() -
 def test_what_takes_more_and_is_better_in_nothing_is_left_out() -> None:
     slow = row(Placement(threads=4), 30.0)
     assert all(level.candidate.placement != slow.placement for level in levels(plan(row(BIG, 20.0), slow), rate_hz=15))
+
+
+def test_cores_of_less_power_that_take_more_for_a_request_are_no_level_where_nobody_says_how_often_they_come() -> None:
+    """4.5 W for 20 ms, and 1 W for 95: requests that are paced anyway would take more."""
+    assert levels(plan(row(BIG, 20.0), row(LITTLE, 50.0)))[1].candidate.placement == LITTLE
+    assert levels(plan(row(BIG, 20.0), row(LITTLE, 95.0)))[1].candidate.placement == BIG
 
 
 def test_a_lighter_variant_of_less_accuracy_is_a_level_where_it_takes_less() -> None:
