@@ -228,14 +228,13 @@ def _around(runner: Runner, settings: Settings) -> Runner:
     return runner
 
 
-def active_as(like: Active, candidate: Candidate, settings: Settings, reason: str) -> Active:
+def active_as(like: Active, candidate: Candidate, settings: Settings) -> Active:
     """The same model another way, as a local candidate of its plan's table says; nothing is measured.
 
     Args:
         like: what runs the model now.
         candidate: the way.
         settings: of the session.
-        reason: of the new plan.
 
     Raises:
         EdgeError: it does not load, or gives other answers here than where the bundle was made.
@@ -259,7 +258,7 @@ def active_as(like: Active, candidate: Candidate, settings: Settings, reason: st
         predicted=candidate.predicted,
         measured=candidate.measured,
         confidence=None,
-        reason=reason,
+        reason=candidate.describe(),
     )
     try:
         with _clamped(settings):

@@ -67,6 +67,8 @@ class Governed:
     Args:
         session: stays open when this is closed, and runs on as it did last.
         target: to hold.
+        most_accurate: begin with the most accurate variant that holds the rate, instead of what the plan chose, which
+            is the fastest.
         sensors: what is read; of this machine where None.
         clock: seconds.
         wait: see `Governing`; for simulated time.
@@ -77,12 +79,13 @@ class Governed:
         session: Session,
         target: Target,
         *,
+        most_accurate: bool = False,
         sensors: Sensors | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         self.session, self.target = session, target
-        self._levels = SessionLevels(session, target.rate_hz, clock)
+        self._levels = SessionLevels(session, target.rate_hz, most_accurate, clock)
         self._pace = self._levels.pace
         self._governing = Governing(self._levels, target, sensors, clock, wait)
         self._closing = threading.Event()

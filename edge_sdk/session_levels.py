@@ -43,6 +43,7 @@ class SessionLevels:
     Args:
         session: from here on it does not plan anew by itself.
         rate_hz: to be held while that is possible.
+        most_accurate: the first level is the most accurate variant that holds the rate, not what the plan chose.
         clock: seconds.
 
     Attributes:
@@ -51,9 +52,13 @@ class SessionLevels:
     """
 
     def __init__(
-        self, session: Session, rate_hz: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        session: Session,
+        rate_hz: float | None = None,
+        most_accurate: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.session, self.rate_hz = session, rate_hz
+        self.session, self.rate_hz, self._most_accurate = session, rate_hz, most_accurate
         self.pace = Pace(clock)
         self._comes_hz: float | None = None
         self._spare: tuple[Candidate, Active] | None = None
@@ -73,9 +78,14 @@ class SessionLevels:
             usable_cpus(),
             rate_hz=self.rate_hz,
             comes_hz=settings.wish.rate_hz,
+            max_latency_ms=settings.wish.max_latency_ms,
             other_ways=movable,
+            most_accurate=self._most_accurate,
         )
-        self.pace.hz = self.steps[0].pace_hz
+        if self.steps[0].candidate.runs_as(self._runs):
+            self.pace.hz = self.steps[0].pace_hz
+        else:
+            self.go(0, f"begins with {self.steps[0].name}")
 
     def _timed(self, active: Active) -> Plan:
         """The plan, with what a request takes where planning did not measure it."""
@@ -131,7 +141,8 @@ class SessionLevels:
         if spare is not None and spare[0].runs_as(wanted):
             new = spare[1]
         try:
-            new = new or active_as(active, wanted, settings, why)
+            new = new or active_as(active, wanted, settings)
+            new.plan = msgspec.structs.replace(new.plan, reason=why)
             old = self.session.switch(new, why)
         except SessionClosed:
             if new is not None:
@@ -164,13 +175,15 @@ class SessionLevels:
     def settle(self, level: int) -> None:
         """Has the next way below a level ready, if memory allows both, and gives back what is not that."""
         below = next((step.candidate for step in self.steps[level:] if not step.candidate.runs_as(self._runs)), None)
+        active, settings = self.session.running()
+        if below is not None and not self._fit(below, settings.wish.max_memory_mb):
+            below = None
         if self._spare is not None and (below is None or not self._spare[0].runs_as(below)):
             self._drop_spare()
-        active, settings = self.session.running()
-        if below is None or self._spare is not None or not self._fit(below, settings.wish.max_memory_mb):
+        if below is None or self._spare is not None:
             return
         try:
-            self._spare = below, active_as(active, below, settings, "ready for a step down")
+            self._spare = below, active_as(active, below, settings)
         except EdgeError as error:
             _log.warning("%s: %s, %s does not load: %s", active.name, below.variant, below.describe(), error)
 

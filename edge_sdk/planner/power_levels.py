@@ -1,4 +1,4 @@
-"""From a plan's table to levels of power: the same model in ways that take less and less, the plan itself first.
+"""From a plan's table to levels of power: the same model in ways that take less and less.
 
 Power beyond what the device takes idle is energy of a request × requests a second. Energy is what sensors told, else
 what the cores of a placement draw by their rank and clock × the time a request takes.
@@ -73,7 +73,9 @@ def power_levels(
     *,
     rate_hz: float | None = None,
     comes_hz: float | None = None,
+    max_latency_ms: float | None = None,
     other_ways: bool = True,
+    most_accurate: bool = False,
 ) -> tuple[PowerLevel, ...]:
     """The levels, the best first, each with clearly less power than the one before.
 
@@ -88,7 +90,9 @@ def power_levels(
         usable_cpus: those a request may run on.
         rate_hz: to be held while that is possible.
         comes_hz: requests a second that come; None where nobody says.
+        max_latency_ms: ways that take longer for a request are left out.
         other_ways: False where only the rate may change.
+        most_accurate: the first is the most accurate variant that holds the rate, and not the plan's choice.
     """
     estimates = _Estimates(plan, device, engines, tuple(usable_cpus))
     first = estimates.way(plan.chosen)
@@ -96,7 +100,8 @@ def power_levels(
     if other_ways:
         rows = (row for row in plan.candidates if row.feasible and row.kind == "local" and row.engine in engines)
         known = (estimates.way(row) for row in rows if not row.runs_as(first.candidate))
-        ways += [way for way in known if way.energy_mj is not None]
+        longest_ms = max_latency_ms or math.inf
+        ways += [way for way in known if way.energy_mj is not None and (way.latency_ms or 0.0) <= longest_ms]
     if rate_hz is None:
         paces = [(math.inf, 1.0), *((math.inf, share) for share in SHARES)]
         wanted_hz = 0.0
@@ -104,6 +109,9 @@ def power_levels(
         comes = comes_hz if comes_hz is not None and comes_hz > rate_hz else math.inf
         paces = [(comes, 1.0), *((rate_hz * share, 1.0) for share in (1.0, *SHARES))]
         wanted_hz = min(rate_hz, max(way.able_hz for way in ways))
+    if most_accurate:
+        able = [way for way in ways if way.able_hz >= wanted_hz]
+        first = max(able, key=lambda way: (way.candidate.accuracy or 0.0, way is first, way.able_hz))
     top = first.at(*paces[0])
     every = [way.at(hz, share) for hz, share in paces for way in ways if math.isinf(hz) or way.able_hz >= hz]
     holding = [level for level in every if level.share == 1 and level.level.rate_hz >= wanted_hz]

@@ -103,6 +103,26 @@ def test_a_lighter_variant_of_less_accuracy_is_a_level_where_it_takes_less() -> 
     assert "pruned" not in {level.candidate.variant for level in found}
 
 
+def test_the_most_accurate_that_holds_the_rate_may_come_first() -> None:
+    """What the plan chose for its speed is then a level below."""
+    rows = (
+        row(BIG, 20.0, "int8", accuracy=0.74),
+        row(BIG, 40.0, accuracy=0.75),
+        row(BIG, 90.0, "huge", accuracy=0.76),
+    )
+    assert told(levels(plan(*rows), rate_hz=15, most_accurate=True))[:3] == [
+        ("fp32 big", math.inf),
+        ("fp32 big", 15),
+        ("int8 big", 15),
+    ]
+    assert {level.candidate.variant for level in levels(plan(*rows), rate_hz=15)} == {"int8"}
+
+
+def test_what_takes_longer_than_a_request_may_is_no_level() -> None:
+    found = levels(plan(row(BIG, 20.0), row(LITTLE, 50.0)), rate_hz=15, max_latency_ms=40)
+    assert {level.candidate.placement for level in found} == {BIG}
+
+
 def test_without_a_rate_the_last_levels_are_shares_of_what_comes() -> None:
     found = levels(plan(row(BIG, 20.0), row(LITTLE, 50.0)))
     assert [(level.candidate.placement.label, level.share) for level in found] == [
