@@ -121,7 +121,7 @@ def governor_now(governor: Governing) -> GovernorNow:
 def device_now(sysroot: str) -> DeviceNow:
     """What changes of the machine from moment to moment, below its root folder."""
     files = Sysroot(sysroot)  # each time: what lies where may change too
-    zones, info = read_zones(files), read_cpuinfo(files)
+    zones, info = tuple(read_zones(files).values()), read_cpuinfo(files)
     online = files.cpus(f"{CPU_TREE}/online") or (info.cpus if info is not None else ())
     cpus = read_frequencies(files, info, sorted(online), zones)
     bounds_mb = (installed_memory_mb(files), read_limits(files).memory_mb)

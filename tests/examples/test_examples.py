@@ -45,7 +45,8 @@ def test_detect_faces_finds_the_same_faces_in_both_formats(assets: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["classify_image.py", "detect_faces.py", "follow_link.py", "metrics.py", "several_models.py"]
+    "name",
+    ["classify_image.py", "detect_faces.py", "follow_link.py", "metrics.py", "several_models.py", "stay_cool.py"],
 )
 def test_without_arguments_they_tell_what_they_need(name: str) -> None:
     done = run_example(name)
@@ -97,6 +98,17 @@ def test_several_models_share_the_device(tmp_path: Path) -> None:
     assert camera.startswith("camera: ") and "1 thread on all CPUs" in camera
     assert words.startswith("words: 10 answered")
     assert batch.startswith("batch: ") and not batch.startswith("batch: 0 answered")
+
+
+def test_stay_cool_tells_its_levels_and_what_it_answered(tmp_path: Path) -> None:
+    model = tmp_path / "mlp.onnx"
+    model.write_bytes(models.onnx_mlp())
+    done = run_example("stay_cool.py", model, 70, 15, 1)
+    assert done.returncode == 0, done.stderr
+    assert "level: " in done.stdout and "15 Hz" in done.stdout
+    assert " answers, " in done.stdout.splitlines()[-1]
+    refused = run_example("stay_cool.py", model, -5, 15)
+    assert refused.returncode == 1 and "max_c is -5" in refused.stderr
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
