@@ -22,9 +22,9 @@ from edge_sdk.schedule.admission import Demand, admissible
 from edge_sdk.schedule.placing import Placement
 
 if TYPE_CHECKING:
-    from edge_sdk.activation import ModelSource
     from edge_sdk.planner import Variant
     from edge_sdk.session import Session
+    from edge_sdk.settings import ModelSource
 
 __all__ = ["Admitting", "Way", "give_way"]
 

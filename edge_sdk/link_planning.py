@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edge_sdk.activation import ModelSource, Settings, activate
+from edge_sdk.activation import activate
 from edge_sdk.engines.base import LoadOptions
 from edge_sdk.errors import InputError
 from edge_sdk.events import Events
+from edge_sdk.settings import ModelSource, Settings
 
 if TYPE_CHECKING:
     from edge_sdk.device.facts import Device

@@ -8,12 +8,13 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.activation import ModelSource, Settings, activate, checked_cpus, checked_threads
+from edge_sdk.activation import activate
 from edge_sdk.engines.base import CustomOps, Engine, LoadOptions
 from edge_sdk.engines.guard import Guard, both
 from edge_sdk.errors import InputError, InputValueError
 from edge_sdk.events import Events
 from edge_sdk.session import Session, let_go, uploads_of
+from edge_sdk.settings import ModelSource, Settings, checked_cpus, checked_threads
 from edge_sdk.tensors import Feeds
 
 if TYPE_CHECKING:

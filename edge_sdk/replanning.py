@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.activation import Active, Settings, active_of
+from edge_sdk.activation import Active, active_of
 from edge_sdk.errors import EdgeError
 from edge_sdk.events import Events
 from edge_sdk.metrics import DRAIN_AT
 from edge_sdk.planner.watching import Watch
+from edge_sdk.settings import Settings
 
 if TYPE_CHECKING:
     from edge_sdk.planner import Plan, Wish

@@ -26,7 +26,7 @@ from edge_sdk.schedule.sharing import SharedCores
 from edge_sdk.scheduled import Promise, Scheduled, ScheduledFigures
 
 if TYPE_CHECKING:
-    from edge_sdk.activation import ModelSource
+    from edge_sdk.settings import ModelSource
 
 __all__ = ["Scheduler"]
 

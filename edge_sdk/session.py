@@ -12,11 +12,12 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.activation import Active, ModelSource, Settings, activate
+from edge_sdk.activation import Active, activate
 from edge_sdk.errors import EngineError, InputError, OutOfMemory, SessionClosed
 from edge_sdk.events import Events
 from edge_sdk.metrics import DRAIN_AT, Histogram
 from edge_sdk.replanning import LEAST_BATCH, Replanner, lighter_than, worth_watching
+from edge_sdk.settings import ModelSource, Settings
 from edge_sdk.tensors import Array, Feeds, TensorSpec, check_finite, check_out
 from edge_sdk.timings import Timings, Way
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge_sdk.activation import Active, active_as, engines_of
+from edge_sdk.activation import Active, active_as
 from edge_sdk.device.affinity import usable_cpus
 from edge_sdk.errors import EdgeError, SessionClosed
+from edge_sdk.plan_runners import engines_of
 from edge_sdk.planner import Figures, this_device
 from edge_sdk.planner.power_levels import PowerLevel, power_levels
 from edge_sdk.schedule.governor import Level
