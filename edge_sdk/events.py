@@ -14,13 +14,17 @@ KINDS = (
     "replan_kept",  # latency had left the plan, and it is still the best
     "replan_failed",
     "switched",  # requests go another way over the links than before
+    "stepped",  # heat or battery asked for another way, or allowed it
     "swapped",  # another model was put in the place of this one
 )
 """All that is counted, so that each has a count from the beginning."""
 
 
+MOST_LINES = 1000
+
+
 class Events(list[str]):
-    """The lines, oldest first, and counts by kind. Any number of threads may write.
+    """The latest `MOST_LINES` lines, oldest first, and counts by kind. Any number of threads may write.
 
     Attributes:
         counts: by kind, all of `KINDS`.
@@ -30,6 +34,12 @@ class Events(list[str]):
         super().__init__()
         self.counts = dict.fromkeys(KINDS, 0)
         self._lock = threading.Lock()
+
+    def append(self, line: str) -> None:
+        """Adds a line, and forgets the oldest where there are too many."""
+        with self._lock:
+            super().append(line)
+            del self[:-MOST_LINES]
 
     def tell(self, kind: str, line: str) -> None:
         """Adds a line and counts it."""

@@ -96,6 +96,16 @@ class Governed:
         """What it steps among, the best first."""
         return self._levels.steps
 
+    @property
+    def level(self) -> int:
+        """Index of the one that runs."""
+        return self._governing.level
+
+    @property
+    def reachable(self) -> bool:
+        """Whether all of the target is held."""
+        return not self._governing.shortfall
+
     def run(self, feeds: Feeds, **arguments: Any) -> dict[str, Array]:
         """As `Session.run`. Where the level allows fewer requests a second than come, it waits for its turn first."""
         wait_s = self._pace.take()

@@ -247,25 +247,14 @@ class Session:
             for feeds in frames:
                 yield self.run(feeds)
             return
-        from concurrent.futures import ThreadPoolExecutor
+        from edge_sdk.streaming import in_order
 
         at_once = self._now().runner.at_once
         if self._settings.offload is not None:
             at_once = ahead + 1  # the head of one frame runs while those before it travel
         elif at_once > 1:
             ahead = max(ahead, 2 * at_once)  # answers come in order: a slow lane's must not let the others wait
-        with ThreadPoolExecutor(at_once, "edge-sdk-stream") as lane:
-            waiting = []
-            try:
-                for feeds in frames:
-                    waiting.append(lane.submit(self.run, feeds))
-                    if len(waiting) > ahead:
-                        yield waiting.pop(0).result()
-                while waiting:
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        yield from in_order(self.run, frames, at_once, ahead)
 
     def warm_up(self, runs: int = 1, sample: Feeds | None = None) -> float:
         """Runs the model before the first real request, so that caches are filled and workers started.
@@ -343,8 +332,8 @@ class Session:
         """
         with self._change:
             old = self._now()
-            self._active = new
-            self._events.append(event)
+            self._put(new)
+            self._events.tell("stepped", event)
         return old
 
     def tell(self, event: str) -> None:

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.activation": (5, "session"),
     "edge_sdk.plan_runners": (5, "session"),
     "edge_sdk.settings": (5, "session"),
+    "edge_sdk.streaming": (5, "session"),
     "edge_sdk.offloading": (5, "session"),
     "edge_sdk.cascading": (5, "session"),
     "edge_sdk.link_planning": (5, "session"),

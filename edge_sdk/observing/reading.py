@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -23,7 +24,7 @@ from edge_sdk.observing.snapshot import (
     WayNow,
     timing,
 )
-from edge_sdk.schedule.governor import Level, Target
+from edge_sdk.schedule.governor import Target
 from edge_sdk.scheduled import Scheduled
 from edge_sdk.scheduler import Scheduler
 from edge_sdk.session import Session
@@ -39,11 +40,19 @@ __all__ = [
 ]
 
 
-class Governing(Protocol):
-    """What steps among levels: a `Governor`, or what drives one."""
+class Named(Protocol):
+    """A level, as far as it is told of."""
 
     @property
-    def levels(self) -> tuple[Level, ...]:
+    def name(self) -> str:
+        """What it is called."""
+
+
+class Governing(Protocol):
+    """What steps among levels: a `Governor`, or a `Governed` session."""
+
+    @property
+    def levels(self) -> Sequence[Named]:
         """The best first."""
 
     @property

@@ -142,6 +142,18 @@ def test_a_governor_tells_its_level() -> None:
     assert told == {"level": 1, "levels": ["all", "little"], "max_c": 70, "rate_hz": None, "reachable": True}
 
 
+def test_a_governed_session_tells_its_level() -> None:
+    metrics = edge_sdk.Metrics()
+    with (
+        edge_sdk.load(models.onnx_mlp(), plan_budget_s=0) as session,
+        edge_sdk.Governed(session, edge_sdk.Target(max_c=70, rate_hz=15)) as governed,
+    ):
+        metrics.add(governed, "camera")
+        told = metrics.as_dict()["governors"]["camera"]
+    assert told["level"] == 0 and told["max_c"] == 70
+    assert told["levels"] == [level.name for level in governed.levels]
+
+
 def test_the_machine_is_read_anew_each_time(tmp_path: Path) -> None:
     from tests.observing.whole_device import sensors
 
