@@ -113,7 +113,7 @@ class GuardedRunner(Runner):
         self._on_cpu = replace(on_cpu, accelerator="cpu", accelerator_options={}, strict=False)
         self._apart = runs_apart(engine, model, options)
         self._breaker = Breaker(rest_s=self._guard.rest_s, longest_rest_s=self._guard.longest_rest_s)
-        self._lock, self._loading, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
+        self._lock, self._loading_cpu, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
         self._cpu: Runner | None = None
         self._kept: _Kept | None = None
         self._failures: Counter[str] = Counter()
@@ -277,11 +277,10 @@ class GuardedRunner(Runner):
             runner.close()
 
     def _restarted(self) -> Runner:
-        with self._loading:
-            try:
-                runner = self._started(self.options)
-            finally:
-                self._file.close()
+        try:
+            runner = self._started(self.options)
+        finally:
+            self._file.close()
         return self._seen_right(runner)
 
     def _prepared(self) -> Runner:
@@ -339,7 +338,7 @@ class GuardedRunner(Runner):
         cpu = self._cpu
         if cpu is not None:
             return cpu
-        with self._loading:
+        with self._loading_cpu:
             if self._cpu is None:
                 try:
                     self._cpu = self._engine.load(self._file, self._on_cpu)

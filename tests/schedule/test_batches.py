@@ -142,8 +142,10 @@ def test_whoever_leads_computes_as_soon_as_those_are_there_that_were_in_flight()
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="only the main thread has Ctrl-C")
-def test_ctrl_c_of_one_caller_leaves_no_other_waiting() -> None:
+def test_ctrl_c_of_one_caller_leaves_no_other_waiting(request: pytest.FixtureRequest) -> None:
     """The main thread is next to lead when it is interrupted; who waits behind it is answered all the same."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     model = Model()
     batches = Batches(model, 1)
     model.gate.clear()
