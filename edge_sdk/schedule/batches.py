@@ -21,23 +21,19 @@ from edge_sdk.tensors import Array
 
 __all__ = ["Batches"]
 
-WAKERS = 2
-"""So many callers of a batch are woken at once."""
-
 Run = Callable[[Mapping[str, Any]], dict[str, Array]]
 
 
 class _Call:
     """One request, and how its caller is woken."""
 
-    __slots__ = ("came_s", "end", "failure", "feeds", "form", "leads", "outputs", "rows", "start", "then", "woken")
+    __slots__ = ("came_s", "end", "failure", "feeds", "form", "leads", "outputs", "rows", "start", "woken")
 
     def __init__(self, feeds: Mapping[str, Any], form: Form, rows: int, came_s: float) -> None:
         self.feeds, self.form, self.rows, self.came_s = feeds, form, rows, came_s
         self.woken = threading.Lock()
         self.woken.acquire()
         self.leads = False
-        self.then: _Call | None = None
         self.outputs: dict[str, Array] | None = None
         self.failure: BaseException | None = None
         self.start = self.end = 0
@@ -98,10 +94,11 @@ class Batches:
         if not call.leads:
             try:
                 call.woken.acquire()
-            except BaseException:  # Ctrl-C: others may count on this caller to wake them, or to lead
+            except BaseException:  # Ctrl-C: others may count on this caller to lead
                 threading.Thread(target=self._stand_in, args=(call,), name="edge-sdk-batch", daemon=True).start()
                 raise
-        self._serve(call)
+        if call.leads:
+            self._lead(call)
         return call.answer()
 
     @property
@@ -112,12 +109,6 @@ class Batches:
 
     def _stand_in(self, call: _Call) -> None:
         call.woken.acquire()
-        self._serve(call)
-
-    def _serve(self, call: _Call) -> None:
-        """What the caller of a request does for the others, once it is woken or leads."""
-        if call.then is not None:
-            call.then.woken.release()
         if call.leads:
             self._lead(call)
 
@@ -150,10 +141,7 @@ class Batches:
                     leader = self._waiting[0]
                     leader.leads = True
                     leader.woken.release()
-            # Each wakes another one: all woken at once would only wait again, for the interpreter.
-            for other, then in zip(batch[1:], batch[1 + WAKERS :], strict=False):
-                other.then = then
-            for other in batch[1 : 1 + WAKERS]:
+            for other in batch[1:]:
                 other.woken.release()
 
     def _gather(self) -> None:
