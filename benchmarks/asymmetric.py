@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,32 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> int:
     """Slows a core, runs all models and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return measured(Benchmark(str(__doc__), MODELS, QUICK, work, judged, table))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Models on two cores of which one is slowed.
+
+    Attributes:
+        what: its description.
+        models, quick: which ones, and which of them in under a minute.
+        work: what a child process does for a model, a way and the fast CPU.
+        judged: the row of a model: its name, file, the fast CPU, and how many rounds.
+        table: rows as text.
+    """
+
+    what: str
+    models: Sequence[str]
+    quick: Sequence[str]
+    work: Callable[[Path, str, int], None]
+    judged: Callable[[str, Path, int, int], dict[str, Any]]
+    table: Callable[[Sequence[dict[str, Any]]], str]
+
+
+def measured(benchmark: Benchmark) -> int:
+    """Reads the command's arguments, slows a core, runs all models and prints."""
+    parser = argparse.ArgumentParser(description=benchmark.what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two models, under a minute")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="MODEL")
@@ -201,12 +227,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.worker:
         model, way, fast = arguments.worker
-        work(Path(model), way, int(fast))
+        benchmark.work(Path(model), way, int(fast))
         return 0
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         return skipped("it takes two cores", arguments.json)
-    names = arguments.only or (QUICK if arguments.quick else MODELS)
+    names = arguments.only or (benchmark.quick if arguments.quick else benchmark.models)
     fast, slow = cpus[0], cpus[-1]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="edge-sdk-zoo-") as folder:
@@ -219,9 +245,9 @@ def main() -> int:
         with slowed:
             slowed.set(arguments.share)
             for name, path in files:
-                rows.append(judged(name, path, fast, QUICK_ROUNDS if arguments.quick else ROUNDS))
-                print(table(rows[-1:]), file=sys.stderr, flush=True)
-    print(json.dumps({"share": arguments.share, "rows": rows}) if arguments.json else table(rows))
+                rows.append(benchmark.judged(name, path, fast, QUICK_ROUNDS if arguments.quick else ROUNDS))
+                print(benchmark.table(rows[-1:]), file=sys.stderr, flush=True)
+    print(json.dumps({"share": arguments.share, "rows": rows}) if arguments.json else benchmark.table(rows))
     return 0
 
 

@@ -15,7 +15,6 @@ Figures are milliseconds from answer to answer, and megabytes by which the proce
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -31,21 +30,17 @@ if __name__ == "__main__":
 
 from benchmarks.asymmetric import (
     MEASURED_S,
-    PERIOD_S,
     PLAN_BUDGET_S,
-    SHARE,
+    Benchmark,
     Way,
     alone_ms,
-    models,
-    skipped,
+    measured,
     streamed_ms,
 )
-from benchmarks.slowed import Slowed
 
 MODELS = ("mobilenet_v2_224", "squeezenet_224", "resnet18_112", "vit_96", "vgg_64", "mobilenet_v2_224_int8.tflite")
 QUICK = ("resnet18_112", "vit_96")
 WAYS = ("default", "fast_only", "free", "bounded")
-ROUNDS, QUICK_ROUNDS = 9, 3
 MEMORY_TIMES = 1.3
 
 
@@ -141,37 +136,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> int:
     """Slows a core, runs all models and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two models, under a minute")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", nargs="+", metavar="MODEL")
-    parser.add_argument("--share", type=float, default=SHARE, help="of the slow core that is left to the models")
-    parser.add_argument("--worker", nargs=3, metavar=("MODEL", "WAY", "CPU"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        model, way, fast = arguments.worker
-        work(Path(model), way, int(fast))
-        return 0
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        return skipped("it takes two cores", arguments.json)
-    names = arguments.only or (QUICK if arguments.quick else MODELS)
-    fast, slow = cpus[0], cpus[-1]
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="edge-sdk-zoo-") as folder:
-        files = list(models(names, Path(folder)))
-        os.sched_setaffinity(0, {fast, slow})
-        try:
-            slowed = Slowed(slow, PERIOD_S)
-        except RuntimeError as error:
-            return skipped(str(error), arguments.json)
-        with slowed:
-            slowed.set(arguments.share)
-            for name, path in files:
-                rows.append(judged(name, path, fast, QUICK_ROUNDS if arguments.quick else ROUNDS))
-                print(table(rows[-1:]), file=sys.stderr, flush=True)
-    print(json.dumps({"share": arguments.share, "rows": rows}) if arguments.json else table(rows))
-    return 0
+    return measured(Benchmark(str(__doc__), MODELS, QUICK, work, judged, table))
 
 
 if __name__ == "__main__":

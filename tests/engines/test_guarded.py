@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,12 @@ from edge_sdk.engines.simulated import SimulatedBehaviour, SimulatedEngine
 from edge_sdk.errors import AcceleratorError, EngineError, InputError, InputValueError
 from edge_sdk.formats import open_model
 from tests import models
-from tests.engines.failing import FailingDelegate, failing_delegate
+from tests.engines.failing import FailingDelegate, Told, accelerator_processes, failing_delegate
 
 F32 = np.float32
 REQUESTS = 60
 X = np.full((2, 3), 5, F32)
 NPU = Accelerator(kind="npu", name="npu", engine="simulated", present=True, usable=True, why="")
-
-
-class Told:
-    """What a guard tells, to wait for."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: str) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait_for(self, words: str, times: int = 1) -> None:
-        with self._came:
-            assert self._came.wait_for(lambda: sum(words in event for event in self.events) >= times, 60), self.events
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +180,7 @@ def test_many_callers_lose_nothing_while_its_process_is_killed_again_and_again(d
         asking = [pool.submit(ask) for _ in range(4)]
         try:
             for times in range(1, 4):
-                for process_id in _children():
+                for process_id in accelerator_processes():
                     os.kill(process_id, signal.SIGKILL)
                 told.wait_for("is back after", times)
         finally:
@@ -206,17 +189,6 @@ def test_many_callers_lose_nothing_while_its_process_is_killed_again_and_again(d
         state = state_of(session)
         assert state.restores == 3 and state.failures["crash"] >= 3
         assert state.answered + state.by_cpu == answered
-
-
-def _children() -> list[int]:
-    """Processes of this one's accelerators."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            mine = f"\nPPid:\t{os.getpid()}\n" in (entry / "status").read_text()
-            if mine and b"apart_child" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 # --- what counts, and what does not ---

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import edge_sdk
+from edge_sdk.activation import active_as
 from edge_sdk.device.affinity import thread_cpus, thread_ids, usable_cpus
+from edge_sdk.schedule.placing import Placement
 
 models = pytest.importorskip("tests.models")
 
@@ -104,6 +107,30 @@ def test_another_plan_computes_on_its_own_cpus_only() -> None:
         assert new and not old & {worker.thread_id for worker in new}
         assert all(worker.cpus == CPUS[:1] for worker in new)
         assert not thread_ids() & old
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
+def test_a_plan_that_takes_over_computes_on_its_own_cpus(engine: str) -> None:
+    """As planning anew does when latency has left the plan, and a governor when it gets hot."""
+    model, given = model_for(engine)
+    before, known = os.sched_getaffinity(0), thread_ids()
+    with edge_sdk.load(model, engine=engine, threads=2, cpus=CPUS[:1], trusted=True, plan_budget_s=0) as session:
+        feeds = feeds_of(session, given)
+        with asking(session, feeds) as caller:
+            assert seen_on(caller, CPUS[:1])
+            old = {worker.thread_id for worker in session.report().workers}
+            active, settings = session.running()
+            there = Placement(cpus=CPUS[-1:], threads=2, label="elsewhere")
+            wanted = msgspec.structs.replace(session.plan.candidates[0], placement=there)
+            session.switch(active_as(active, wanted, settings), "elsewhere").retire()
+            assert session.plan.placement.cpus == CPUS[-1:]
+            assert seen_on(caller, CPUS[-1:])
+            workers = session.report().workers
+            assert [worker.cpus for worker in workers] == [CPUS[-1:]]
+            assert thread_ids() - known - {caller} == {worker.thread_id for worker in workers}
+        assert not thread_ids() & old
+    assert os.sched_getaffinity(0) == before
+    assert not thread_ids() - known, "nothing is left"
 
 
 def test_each_lane_computes_on_its_own_core() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ from edge_sdk.engines import registry
 from edge_sdk.engines.agreement import disagreement
 from edge_sdk.engines.guard import AcceleratorState, Guard
 from tests import models
-from tests.engines.failing import failing_delegate
+from tests.engines.failing import Told, accelerator_processes, failing_delegate
 
 pytestmark = pytest.mark.slow
 
@@ -125,24 +124,6 @@ def way(
         made.show()
 
 
-class Told:
-    """Events of a guard, to wait for."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: str) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait_for_restore(self, times: int) -> None:
-        with self._came:
-            back = self._came.wait_for(lambda: sum("is back" in event for event in self.events) >= times, 300)
-            assert back, self.events
-
-
 class Stream:
     """Requests with known answers."""
 
@@ -186,12 +167,8 @@ class Stream:
 
     def process_id(self) -> int:
         """Of the accelerator's process."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                mine = f"\nPPid:\t{os.getpid()}\n" in (entry / "status").read_text()
-                if mine and b"apart_child" in (entry / "cmdline").read_bytes():
-                    return int(entry.name)
-        raise AssertionError("the accelerator has no process")
+        (process_id,) = accelerator_processes()
+        return process_id
 
 
 def test_a_thousand_requests_are_answered_while_it_crashes_hangs_and_is_missing(way: Way) -> None:
@@ -206,12 +183,12 @@ def test_a_thousand_requests_are_answered_while_it_crashes_hangs_and_is_missing(
 
         os.kill(stream.process_id(), signal.SIGSEGV)
         stream.ask(100)
-        told.wait_for_restore(1)
+        told.wait_for("is back after", 1)
         stream.ask(150)
 
         os.kill(stream.process_id(), signal.SIGSTOP)
         stream.ask(100)
-        told.wait_for_restore(2)
+        told.wait_for("is back after", 2)
         stream.ask(150)
 
         way.hide()
@@ -219,7 +196,7 @@ def test_a_thousand_requests_are_answered_while_it_crashes_hangs_and_is_missing(
         stream.ask(150)
         assert session.plan.accelerator == "cpu"
         way.show()
-        told.wait_for_restore(3)
+        told.wait_for("is back after", 3)
         stream.ask(150)
 
         state = stream.state
@@ -257,7 +234,7 @@ def test_a_thousand_requests_are_answered_while_a_delegate_errs_and_computes_wro
             way.mood.write_text(mood)
             stream.ask(100)
             way.mood.write_text("right")
-            told.wait_for_restore(number)
+            told.wait_for("is back after", number)
         state = stream.state
         assert stream.asked == REQUESTS == state.answered + state.by_cpu
         assert (state.state, state.restores) == ("working", 5)
