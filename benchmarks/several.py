@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -63,7 +64,7 @@ class Paced:
     def go(self, seconds: float) -> None:
         """Frames for so long, each asked for when it comes."""
         began_s = time.monotonic()
-        asked = []
+        asked: deque[Future[Any]] = deque()
         for frame in range(int(seconds * self._rate_hz)):
             due_s = began_s + frame / self._rate_hz
             time.sleep(max(due_s - time.monotonic(), 0.0))
@@ -73,6 +74,8 @@ class Paced:
             answer = self._ask()
             answer.add_done_callback(lambda done, due_s=due_s: self._answered(done, due_s))  # type: ignore[misc]
             asked.append(answer)
+            while asked and asked[0].done():  # an answer that is kept would count as memory of the product
+                asked.popleft()
         for answer in asked:
             answer.exception()
 
