@@ -112,7 +112,7 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def chosen(engine: Engine, content: bytes, use_cache: bool = False, **wish: Any) -> Choice:
     variant = variant_of_file(open_model(content))
-    asked = Wish(objective="throughput", budget_s=4.0, **wish)
+    asked = Wish(objective="throughput", budget_s=20.0, **wish)
     return choose([variant], MACHINE, {"onnx": [engine]}, asked, LoadOptions(), use_cache=use_cache)
 
 
@@ -342,7 +342,7 @@ class TestSession:
 
     def load(self, engine: TwoPlaces) -> edge_sdk.Session:
         return edge_sdk.load(
-            chain(), engine=engine, device=MACHINE, objective="throughput", plan_budget_s=4.0, trusted=True
+            chain(), engine=engine, device=MACHINE, objective="throughput", plan_budget_s=20.0, trusted=True
         )
 
     def frames(self, count: int) -> list[dict[str, Any]]:
