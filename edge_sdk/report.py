@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_sdk.engines.answers import KeptAnswers
 from edge_sdk.engines.guard import AcceleratorState
 from edge_sdk.events import Events
 from edge_sdk.metrics import Histogram, Summary
@@ -66,22 +67,6 @@ class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[Worker, ...]
     requests: int
     service_ms: float | None
-
-
-class KeptAnswers(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests that were equal to earlier ones.
-
-    Attributes:
-        hits: answered without computing.
-        misses: computed.
-        kept: answers that are kept now.
-        kept_bytes: what they take.
-    """
-
-    hits: int
-    misses: int
-    kept: int
-    kept_bytes: int
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +157,7 @@ def _answers(runner: Runner) -> KeptAnswers | None:
     behind: Runner | None = runner
     while behind is not None:
         if isinstance(behind, RememberingRunner):
-            return KeptAnswers(**behind.figures()._asdict())
+            return behind.figures()
         behind = behind.inner
     return None
 

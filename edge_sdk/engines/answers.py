@@ -13,24 +13,25 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge_sdk.tensors import Array
 
-__all__ = ["AnswerFigures", "Answers"]
+__all__ = ["Answers", "KeptAnswers"]
 
 ENTRY_BYTES, ARRAY_BYTES = 512, 256
 """What Python takes for an answer and for each array of it, beside the numbers."""
 
 
-class AnswerFigures(NamedTuple):
-    """How often an answer was there.
+class KeptAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that were equal to earlier ones.
 
     Attributes:
-        hits: requests that were answered without computing.
-        misses: those that were computed.
+        hits: answered without computing.
+        misses: computed.
         kept: answers that are kept now.
         kept_bytes: what they take.
     """
@@ -110,10 +111,10 @@ class Answers:
             handed = _handed(kept, out)
             return compute() if handed is None else handed
 
-    def figures(self) -> AnswerFigures:
+    def figures(self) -> KeptAnswers:
         """How it went so far."""
         with self._lock:
-            return AnswerFigures(self._hits, self._misses, len(self._kept), self._kept_bytes)
+            return KeptAnswers(hits=self._hits, misses=self._misses, kept=len(self._kept), kept_bytes=self._kept_bytes)
 
     def clear(self) -> None:
         """Forgets all answers."""

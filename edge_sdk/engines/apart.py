@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from edge_sdk.engines.apart_messages import (
     WhereAreYou,
 )
 from edge_sdk.engines.base import Engine, LoadOptions, PlacementReport, Runner
+from edge_sdk.engines.guard import Guard
 from edge_sdk.engines.litert_interpreter import copy_into
 from edge_sdk.engines.shared_tensors import SharedTensors
 from edge_sdk.errors import (
@@ -211,14 +213,7 @@ class _Child:
                 engine=engine.name,
                 name=model.name,
                 path=None if model.path is None else str(model.path.resolve()),
-                threads=options.threads,
-                cpus=options.cpus,
-                accelerator=options.accelerator,
-                accelerator_options=dict(options.accelerator_options),
-                strict=options.strict,
-                cache=options.cache,
-                initializer_inputs=options.initializer_inputs,
-                custom_ops=tuple((library.path, library.sha256) for library in options.custom_ops),
+                options=replace(options, guard=Guard()),
                 control=theirs.fileno(),
                 tensors=memory,
                 content=content,

@@ -68,7 +68,7 @@ def _load(task: Task) -> Runner:
         with mmap.mmap(task.content, 0, access=mmap.ACCESS_READ) as mapped:
             content = bytes(mapped)
         os.close(task.content)
-    return find_engine(task.engine).load(open_model(content, name=task.name), task.options())
+    return find_engine(task.engine).load(open_model(content, name=task.name), task.options)
 
 
 def _computed(runner: Runner, said: Compute, tensors: SharedTensors) -> FromChild:

@@ -18,6 +18,7 @@ class Task(msgspec.Struct, frozen=True):
     """What the child is for. Numbers of file descriptors are those that it inherits.
 
     Attributes:
+        options: how to load it, without what the parent watches it by.
         control: the socket.
         tensors: the memory for tensors.
         content: the model, where it has no path; -1 otherwise.
@@ -28,34 +29,12 @@ class Task(msgspec.Struct, frozen=True):
     engine: str
     name: str
     path: str | None
-    threads: int | None
-    cpus: tuple[int, ...] | None
-    accelerator: str
-    accelerator_options: dict[str, str]
-    strict: bool
-    cache: bool
-    initializer_inputs: tuple[str, ...]
-    custom_ops: tuple[tuple[str, str], ...]
+    options: LoadOptions
     control: int
     tensors: int
     content: int
     lifeline: int
     words: int
-
-    def options(self) -> LoadOptions:
-        """How the model is to be loaded."""
-        from edge_sdk.engines.base import CustomOps
-
-        return LoadOptions(
-            threads=self.threads,
-            cpus=self.cpus,
-            accelerator=self.accelerator,
-            accelerator_options=self.accelerator_options,
-            strict=self.strict,
-            cache=self.cache,
-            initializer_inputs=self.initializer_inputs,
-            custom_ops=tuple(CustomOps(path, sha256) for path, sha256 in self.custom_ops),
-        )
 
 
 class Compute(msgspec.Struct, frozen=True, tag="compute"):

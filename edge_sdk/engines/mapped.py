@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.base import Runner
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import InputNameError, InputShapeError, InputValueError, InvalidManifest
 from edge_sdk.signature import LogicalTensor, Signature, TensorMapping
 from edge_sdk.signature import Mapping as VariantMapping
@@ -36,7 +37,7 @@ def mapped(runner: Runner, signature: Signature, mapping: VariantMapping) -> Run
     return runner if wrapped.is_identity else wrapped
 
 
-class MappedRunner(Runner):
+class MappedRunner(WrappingRunner):
     """A runner that takes and gives the logical tensors of a signature.
 
     A tensor that is the same in the variant goes through as it is, a reshaped one as a view of the caller's array.
@@ -55,9 +56,7 @@ class MappedRunner(Runner):
     """
 
     def __init__(self, inner: Runner, signature: Signature, mapping: VariantMapping) -> None:
-        self.inner: Runner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.notes, self.queue, self.at_once = inner.notes, inner.queue, inner.at_once
+        super().__init__(inner)
         where = inner.model
         ways_in = _ways(signature.inputs, mapping.inputs, inner.inputs, f"{where}: inputs")
         ways_out = _ways(signature.outputs, mapping.outputs, inner.outputs, f"{where}: outputs")
@@ -97,18 +96,6 @@ class MappedRunner(Runner):
             if not any(isinstance(a, np.ndarray) and np.may_share_memory(a, buffer) for a in outputs.values()):
                 way.give_back(buffer)
         return outputs
-
-    def reset_state(self) -> None:
-        """See `Runner.reset_state`."""
-        self.inner.reset_state()
-
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        return self.inner.placement()
-
-    def close(self) -> None:
-        """Closes the runner behind it."""
-        self.inner.close()
 
     def _require_all_fed(self, ways: Sequence[_Way]) -> None:
         fed = {way.stored.name for way in ways} | self.inner.optional_inputs

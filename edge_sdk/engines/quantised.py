@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.base import Runner
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import InputValueError
 from edge_sdk.tensors import Array, TensorSpec, dequantize, quantize
 
 __all__ = ["FloatRunner"]
 
 
-class FloatRunner(Runner):
+class FloatRunner(WrappingRunner):
     """A runner whose quantised inputs and outputs are float32 for the caller.
 
     Args:
@@ -23,10 +24,7 @@ class FloatRunner(Runner):
     """
 
     def __init__(self, inner: Runner) -> None:
-        self.inner: Runner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.notes, self.queue, self.at_once = inner.notes, inner.queue, inner.at_once
-        self.optional_inputs = inner.optional_inputs
+        super().__init__(inner)
         self._stored_inputs = {s.name: s for s in inner.inputs if s.quantization is not None}
         self._stored_outputs = {s.name: s for s in inner.outputs if s.quantization is not None}
         self.inputs = tuple(_as_float(spec) for spec in inner.inputs)
@@ -49,18 +47,6 @@ class FloatRunner(Runner):
         if np.isnan(value).any():
             raise InputValueError(f"{self.model}: input {name!r} holds NaN, which a quantised input cannot store")
         return quantize(value, self._stored_inputs[name])
-
-    def reset_state(self) -> None:
-        """See `Runner.reset_state`."""
-        self.inner.reset_state()
-
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        return self.inner.placement()
-
-    def close(self) -> None:
-        """Closes the runner behind it."""
-        self.inner.close()
 
 
 def _as_float(spec: TensorSpec) -> TensorSpec:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_sdk.engines.answers import AnswerFigures, Answers
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.answers import Answers, KeptAnswers
+from edge_sdk.engines.base import Runner
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import InputError
 
 __all__ = ["RememberingRunner"]
 
 
-class RememberingRunner(Runner):
+class RememberingRunner(WrappingRunner):
     """Answers inputs that are equal to earlier ones, byte for byte, without computing them.
 
     Args:
@@ -32,16 +33,8 @@ class RememberingRunner(Runner):
                     " equal inputs have different answers; leave out keep_answers_mb"
                 )
             behind = behind.inner
-        self.inner: Runner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
-        self.notes, self.queue = inner.notes, inner.queue
+        super().__init__(inner)
         self.answers = Answers(max_bytes)
-
-    @property
-    def at_once(self) -> int:  # type: ignore[override]
-        """See `Runner`."""
-        return self.inner.at_once
 
     @property
     def computing(self) -> Runner:
@@ -52,15 +45,11 @@ class RememberingRunner(Runner):
         """See `Runner.run`."""
         return self.answers.answer(feeds, lambda: self.inner.run(feeds, out), out)
 
-    def figures(self) -> AnswerFigures:
+    def figures(self) -> KeptAnswers:
         """How often an answer was there."""
         return self.answers.figures()
-
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        return self.inner.placement()
 
     def close(self) -> None:
         """See `Runner.close`."""
         self.answers.clear()
-        self.inner.close()
+        super().close()

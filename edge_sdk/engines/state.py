@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.base import Runner
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import InputNameError, InputTypeError
 from edge_sdk.tensors import Array, TensorSpec
 
 __all__ = ["StatefulRunner"]
 
 
-class StatefulRunner(Runner):
+class StatefulRunner(WrappingRunner):
     """A runner that feeds `state` inputs itself: zeros first, then the named output of the request before.
 
     Requests follow each other (one at a time), since each needs the state the one before left. A caller may still feed
@@ -31,12 +32,10 @@ class StatefulRunner(Runner):
     """
 
     keeps_state = True
+    at_once = 1
 
     def __init__(self, inner: Runner, state: Mapping[str, str]) -> None:
-        self.inner: Runner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.inputs, self.outputs = inner.inputs, inner.outputs
-        self.notes, self.queue = inner.notes, inner.queue
+        super().__init__(inner)
         self._sources = dict(state)
         self._specs = _state_specs(inner, state)
         self.optional_inputs = inner.optional_inputs | set(state)
@@ -76,14 +75,6 @@ class StatefulRunner(Runner):
             if spec.shape is not None and isinstance(value, np.ndarray) and value.ndim == len(spec.shape):
                 sizes |= {d: n for d, n in zip(spec.shape, value.shape, strict=True) if isinstance(d, str)}
         return sizes
-
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        return self.inner.placement()
-
-    def close(self) -> None:
-        """Closes the runner behind it."""
-        self.inner.close()
 
 
 def _state_specs(inner: Runner, state: Mapping[str, str]) -> dict[str, TensorSpec]:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from edge_sdk.observing.page import Serving
-    from edge_sdk.observing.reading import Governing
+    from edge_sdk.observing.reading import Leveled
 
-    Source = TypeVar("Source", bound="Session | Scheduler | Governing")
+    Source = TypeVar("Source", bound="Session | Scheduler | Leveled")
 
 __all__ = ["Metrics"]
 

@@ -30,7 +30,7 @@ from edge_sdk.scheduler import Scheduler
 from edge_sdk.session import Session
 
 __all__ = [
-    "Governing",
+    "Leveled",
     "device_now",
     "governor_now",
     "process_now",
@@ -48,7 +48,7 @@ class Named(Protocol):
         """What it is called."""
 
 
-class Governing(Protocol):
+class Leveled(Protocol):
     """What steps among levels: a `Governor`, or a `Governed` session."""
 
     @property
@@ -116,7 +116,7 @@ def scheduler_now(scheduler: Scheduler, resident_mb: dict[str, float]) -> Schedu
     return SchedulerNow(max_memory_mb=scheduler.max_memory_mb, resident_mb=sum(resident_mb.values()))
 
 
-def governor_now(governor: Governing) -> GovernorNow:
+def governor_now(governor: Leveled) -> GovernorNow:
     """A governor as it is."""
     return GovernorNow(
         level=governor.level,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.base import Runner
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.tensors import FeedCheck, Feeds
 
 __all__ = ["inner_feeds"]
@@ -44,14 +45,11 @@ def inner_feeds(
     return recorder.seen
 
 
-class _Recorder(Runner):
+class _Recorder(WrappingRunner):
     """Runs what it wraps, and keeps copies of the feeds."""
 
     def __init__(self, inner: Runner) -> None:
-        self.inner: Runner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
-        self.notes, self.queue = inner.notes, inner.queue
+        super().__init__(inner)
         self.seen: list[dict[str, Any]] = []
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -62,15 +60,3 @@ class _Recorder(Runner):
     def keep(self, feeds: Mapping[str, Any]) -> None:
         """Keeps a copy."""
         self.seen.append({name: np.array(value) for name, value in feeds.items()})
-
-    def reset_state(self) -> None:
-        """See `Runner.reset_state`."""
-        self.inner.reset_state()
-
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        return self.inner.placement()
-
-    def close(self) -> None:
-        """Closes the runner behind it."""
-        self.inner.close()

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge_sdk.engines.base import PlacementReport, Runner
+from edge_sdk.engines.base import Runner
 from edge_sdk.engines.samples import made_up_feeds
+from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import EdgeError, InputValueError
 from edge_sdk.measuring import compare_blocks, concurrent_block
 from edge_sdk.schedule.batches import Batches
@@ -47,7 +48,7 @@ class Batching:
             raise InputValueError(f"max_delay_ms is {self.max_delay_ms!r}; expected milliseconds, 0 or more")
 
 
-class BatchedRunner(Runner):
+class BatchedRunner(WrappingRunner):
     """A runner whose requests are computed together when several threads ask at once.
 
     Args:
@@ -56,27 +57,18 @@ class BatchedRunner(Runner):
     """
 
     def __init__(self, inner: Runner, batching: Batching) -> None:
-        self.inner = inner
-        self.engine, self.model, self.options = inner.engine, inner.model, inner.options
-        self.inputs, self.outputs, self.optional_inputs = inner.inputs, inner.outputs, inner.optional_inputs
-        self.notes, self.queue = inner.notes, inner.queue
-        self.at_once = max(batching.max_batch, inner.at_once)
+        super().__init__(inner)
+        self._max_batch = batching.max_batch
         self.batches = Batches(inner.run, batching.max_batch, batching.max_delay_ms, batching.due_ms)
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `Runner.run`; with `out` it is computed alone."""
-        assert self.inner is not None
         return self.inner.run(feeds, out) if out else self.batches.run(feeds)
 
-    def placement(self) -> PlacementReport:
-        """See `Runner.placement`."""
-        assert self.inner is not None
-        return self.inner.placement()
-
-    def close(self) -> None:
-        """See `Runner.close`."""
-        assert self.inner is not None
-        self.inner.close()
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        """See `Runner`."""
+        return max(self._max_batch, self.inner.at_once)
 
 
 def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
