@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_sdk.offloading import EndpointFigures
     from edge_sdk.planner import Plan
     from edge_sdk.report import Report
+    from edge_sdk.streaming import Pending
 
 __all__ = ["Session", "let_go", "uploads_of"]
 
@@ -247,14 +248,61 @@ class Session:
             for feeds in frames:
                 yield self.run(feeds)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
+        from edge_sdk.planner.overlapping import Overlapping
         from edge_sdk.streaming import in_order
 
-        at_once = self._now().runner.at_once
+        runner = self._now().runner
+        at_once = runner.at_once
         if self._settings.offload is not None:
             at_once = ahead + 1  # the head of one frame runs while those before it travel
         elif at_once > 1:
             ahead = max(ahead, 2 * at_once)  # answers come in order: a slow lane's must not let the others wait
-        yield from in_order(self.run, frames, at_once, ahead)
+        if isinstance(runner, Overlapping):
+            yield from in_order(self._begin, frames, ahead)
+            return
+        with ThreadPoolExecutor(at_once, "edge-sdk-stream") as threads:
+            yield from in_order(lambda feeds: threads.submit(self.run, feeds), frames, ahead)
+
+    def _begin(self, feeds: Feeds) -> Pending[dict[str, Array]]:
+        """`run` of what computes in its own threads, without waiting; what fails is told when the answer is taken."""
+        from concurrent.futures import Future
+
+        from edge_sdk.planner.overlapping import Overlapping
+        from edge_sdk.streaming import Begun
+
+        started = perf_counter()
+        active = self._hold()
+        if not isinstance(active.runner, Overlapping):  # swapped in meanwhile
+            active.release()
+            return self._pool().submit(self.run, feeds)
+        try:
+            checked = active.check(feeds)
+            if self._finite:
+                check_finite(checked, active.name)
+            answer = active.runner.begin(checked)
+        except BaseException as error:
+            active.release()
+            if not isinstance(error, Exception):
+                raise
+            refused: Future[dict[str, Array]] = Future()
+            refused.set_exception(error)
+            return refused
+
+        def ended(answer: Future[dict[str, Array]]) -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                self._run_times.append((perf_counter() - started) * 1e3)
+            active.release()
+
+        def answered() -> None:
+            if len(self._run_times) >= self._batch:
+                self._after_batch(active, checked)
+            if self._first_result_ms is None:
+                self._first_result_ms = (perf_counter() - self._began) * 1e3
+
+        answer.add_done_callback(ended)
+        return Begun(answer, answered, lambda error: self._after_failure(active, error, checked, None))
 
     def warm_up(self, runs: int = 1, sample: Feeds | None = None) -> float:
         """Runs the model before the first real request, so that caches are filled and workers started.

@@ -4,36 +4,76 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["in_order"]
+from edge_sdk.errors import EngineError
+
+__all__ = ["Begun", "Pending", "in_order"]
 
 Frame = TypeVar("Frame")
 Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
-def in_order(run: Callable[[Frame], Answer], frames: Iterable[Frame], at_once: int, ahead: int) -> Iterator[Answer]:
-    """Answers in the order of the frames.
+class Pending(Protocol[Answer_co]):
+    """A request that was begun, as a `concurrent.futures.Future` tells of it."""
+
+    def result(self) -> Answer_co:
+        """Waits for the answer; raises what it failed with."""
+
+    def cancel(self) -> bool:
+        """Drops it, where nothing was computed yet; whether that was so."""
+
+    def exception(self) -> BaseException | None:
+        """Waits for the end; what it failed with."""
+
+
+def in_order(begin: Callable[[Frame], Pending[Answer_co]], frames: Iterable[Frame], ahead: int) -> Iterator[Answer_co]:
+    """Answers in the order of the frames. Who takes no more of them drops those that are begun, and waits for what is
+    computed already.
 
     Args:
-        run: computes one.
+        begin: begins with one, without waiting for its answer.
         frames: one after the other; may be endless.
-        at_once: how many are computed at the same time.
-        ahead: how many are taken before their turn, 1 or more.
+        ahead: how many are begun before their turn, 1 or more.
 
     Raises:
-        As `run`, at the frame that failed; what `frames` raises comes through as it is.
+        As the answers, at the frame that failed; what `frames` and `begin` raise comes through as it is.
     """
-    with ThreadPoolExecutor(at_once, "edge-sdk-stream") as lane:
-        waiting: deque[Future[Answer]] = deque()
-        try:
-            for frame in frames:
-                waiting.append(lane.submit(run, frame))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    waiting: deque[Pending[Answer_co]] = deque()
+    try:
+        for frame in frames:
+            waiting.append(begin(frame))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for last in [each for each in waiting if not each.cancel()]:
+            last.exception()
+
+
+class Begun(Generic[Answer]):
+    """A request that somebody answers later, and what is to be done then by whoever asked; see `Pending`.
+
+    Args:
+        answer: of the request.
+        answered: called when it was taken.
+        failed: called when the engine failed; answers in its place, or raises.
+    """
+
+    def __init__(
+        self, answer: Future[Answer], answered: Callable[[], None], failed: Callable[[EngineError], Answer]
+    ) -> None:
+        self._answer, self._answered, self._failed = answer, answered, failed
+        self.cancel, self.exception = answer.cancel, answer.exception
+
+    def result(self) -> Answer:
+        """See `Pending.result`."""
+        try:
+            outputs = self._answer.result()
+        except EngineError as error:
+            outputs = self._failed(error)
+        self._answered()
+        return outputs

@@ -16,21 +16,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge_sdk.device.affinity import running_on, thread_cpus
+from edge_sdk.device.affinity import running_on
 from edge_sdk.engines.base import LoadOptions, NodePlacement, PlacementReport, Runner, ThreadPlacement
 from edge_sdk.engines.guard import AcceleratorState
-from edge_sdk.engines.litert_pool import Pool
-from edge_sdk.errors import ModelError
+from edge_sdk.errors import ModelError, SessionClosed
 from edge_sdk.formats import ModelFile, ModelInfo
 from edge_sdk.metrics import Histogram
-from edge_sdk.planner.overlapping import Overlapping
+from edge_sdk.planner.overlapping import Overlapping, Request, own_thread
 from edge_sdk.schedule.placing import Stage
 from edge_sdk.tensors import TensorSpec
 
 __all__ = ["StageFigures", "StagesRunner"]
 
 WAITING = 1
-"""So many requests more than there are stages are let in: the first stage finds the next one when it ends."""
+"""So many requests more than there are stages are let in: a stage finds the next one when it ends, and no more of what
+lies between two stages is kept."""
 
 Load = Callable[[ModelFile, LoadOptions], Runner]
 
@@ -84,7 +84,9 @@ class StagesRunner(Overlapping):
         self.at_once = len(stages) + WAITING
         self.stages = tuple(stages)
         with ExitStack() as begun:
-            self._lines = [_Line(stage) for stage in stages]
+            inside = threading.Semaphore(self.at_once)
+            self._lines = [_Line(stage, inside) for stage in stages]
+            self._lines[0].queue = self.queue
             for number, (line, part) in enumerate(zip(self._lines, parts, strict=True), 1):
                 where = _options_of(line.stage, options)
                 thread = threading.Thread(
@@ -100,7 +102,6 @@ class StagesRunner(Overlapping):
         notes = dict.fromkeys(note for runner in runners for note in runner.notes)
         self.notes = (*notes, f"{len(runners)} stages")
         self._connect(whole, runners)
-        self._seats: Pool[object] = Pool(object, self.at_once, self.queue, name)
         self._closing, self._closed = threading.Lock(), False
         self._end = weakref.finalize(self, _end, self._lines)
         self._end.atexit = False  # then runners free themselves, and nothing waits for a thread
@@ -127,19 +128,16 @@ class StagesRunner(Overlapping):
             needed |= set(line.takes)
         for line, following in zip(self._lines, self._lines[1:], strict=False):
             line.following = following
+        self._lines[-1].answered = tuple(spec.name for spec in self.outputs)
 
-    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """See `Runner.run`. Callers beyond those that keep the stages busy wait in line, which `queue` records."""
-        seat = self._seats.take()
-        try:
-            request = _Request(feeds, out)
+    def begin(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> Future[dict[str, Any]]:
+        """See `Overlapping.begin`."""
+        request = Request(feeds, out)
+        with self._closing:
+            if self._closed:
+                raise SessionClosed(f"{self.model}: the runner was closed before the call")
             self._lines[0].requests.put(request)
-            request.gate.acquire()
-        finally:
-            self._seats.give(seat)
-        if request.failure is not None:
-            raise request.failure
-        return {spec.name: request.values[spec.name] for spec in self.outputs}
+        return request.answer
 
     def figures(self) -> tuple[StageFigures, ...]:
         """How each stage went so far, and where its threads may run."""
@@ -175,56 +173,40 @@ class StagesRunner(Overlapping):
     def close(self) -> None:
         """See `Runner.close`. Waits for requests that are in the stages or in line; later ones are refused."""
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            seats = [self._seats.take() for _ in range(self.at_once)]
-            self._seats.close()
-            for seat in seats:
-                self._seats.give(seat)
-            self._end.detach()
-            self._stop()
+            if not self._closed:
+                self._closed = True
+                self._end.detach()
+                self._stop()
 
     def _stop(self) -> None:
         for line in self._lines:
             line.end()
 
 
-class _Request:
-    """One request on its way; `gate` opens when it is answered or has failed."""
-
-    __slots__ = ("failure", "gate", "out", "values")
-
-    def __init__(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None) -> None:
-        self.values, self.out = dict(feeds), out or {}
-        self.failure: BaseException | None = None
-        self.gate = threading.Lock()
-        self.gate.acquire()
-
-
 class _Line:
-    """The requests that wait for a stage, and what its thread knows."""
+    """The requests that wait for a stage, and what its thread knows. The first one has a `queue`, and lets in only as
+    many as `inside` says."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+    def __init__(self, stage: Stage, inside: threading.Semaphore) -> None:
+        self.stage, self.inside = stage, inside
+        self.queue: Histogram | None = None
+        self.requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self.loaded: Future[Runner] = Future()
         self.thread: threading.Thread | None = None
         self.service = Histogram()
         self.takes: tuple[str, ...] = ()
         self.gives = self.kept = frozenset[str]()
+        self.answered: tuple[str, ...] = ()
         self.following: _Line | None = None
 
     def threads(self) -> tuple[ThreadPlacement, ...]:
         """The stage's own thread first, then its engine's."""
-        own = self.thread.native_id if self.thread is not None and self.thread.is_alive() else None
-        found = () if own is None else (ThreadPlacement(own, thread_cpus(own)),)
-        return found + self.loaded.result().placement().threads
+        return own_thread(self.thread) + self.loaded.result().placement().threads
 
     def end(self) -> None:
         """Has the thread close its runner, and waits for that."""
         self.requests.put(None)
-        if self.thread is not None:
+        if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join()
 
 
@@ -247,7 +229,8 @@ def _work(line: _Line, load: Callable[[], Runner]) -> None:
             line.loaded.set_result(runner)
             try:
                 while (request := line.requests.get()) is not None:
-                    _pass(line, runner, request)
+                    if line.queue is None or _let_in(line, line.queue, request):
+                        _pass(line, runner, request)
                     del request  # not kept until the next one comes
             finally:
                 runner.close()
@@ -257,22 +240,37 @@ def _work(line: _Line, load: Callable[[], Runner]) -> None:
         line.loaded.set_exception(error)
 
 
-def _pass(line: _Line, runner: Runner, request: _Request) -> None:
+def _let_in(line: _Line, queue: Histogram, request: Request) -> bool:
+    """Waits until there is a place in the stages; False where the request is wanted no more."""
+    line.inside.acquire()
+    if request.answer.set_running_or_notify_cancel():
+        queue.record((time.perf_counter() - request.came_s) * 1e3)
+        return True
+    line.inside.release()
+    return False
+
+
+def _pass(line: _Line, runner: Runner, request: Request) -> None:
     """One request through one stage, and on to the next."""
     began_s = time.perf_counter()
     values = request.values
     try:
         out = {name: array for name, array in request.out.items() if name in line.gives}
         values.update(runner.run({name: values[name] for name in line.takes if name in values}, out or None))
+    except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+        line.service.record((time.perf_counter() - began_s) * 1e3)
+        line.inside.release()
+        request.answer.set_exception(error)
+        del request, values  # the error holds this frame
+        return
+    line.service.record((time.perf_counter() - began_s) * 1e3)
+    if line.following is not None:
         for name in [name for name in values if name not in line.kept]:
             del values[name]
-    except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-        request.failure = error
-    line.service.record((time.perf_counter() - began_s) * 1e3)
-    if line.following is None or request.failure is not None:
-        request.gate.release()
-    else:
         line.following.requests.put(request)
+        return
+    line.inside.release()
+    request.answer.set_result({name: values[name] for name in line.answered})
 
 
 def _options_of(stage: Stage, options: LoadOptions) -> LoadOptions:

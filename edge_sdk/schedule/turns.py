@@ -14,13 +14,16 @@ import heapq
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from edge_sdk.errors import InputValueError, SessionClosed
 
 __all__ = ["LaneFigures", "Turns", "assigned"]
+
+Request = TypeVar("Request")
 
 LATEST = 0.25
 """Weight of the latest request in what is known of a lane's speed."""
@@ -71,12 +74,13 @@ def assigned(waiting: int, free_ms: Sequence[float], service_ms: Sequence[float]
 
 
 class _Lane:
-    """What a lane does now; guarded by the condition of its `Turns`."""
+    """What a lane does now; guarded by the lock of its `Turns`. `asleep` while it waits for any request to come."""
 
-    __slots__ = ("began_s", "ended_s", "requests", "service_ms")
+    __slots__ = ("asleep", "began_s", "changed", "ended_s", "requests", "service_ms")
 
-    def __init__(self, service_ms: float | None) -> None:
+    def __init__(self, service_ms: float | None, changed: threading.Condition) -> None:
         self.service_ms, self.requests = service_ms, 0
+        self.changed, self.asleep = changed, False
         self.began_s: float | None = None
         self.ended_s: float | None = None
 
@@ -95,7 +99,8 @@ class _Lane:
 
     def ended(self, now_s: float, failed: bool) -> None:
         """Counts a request. One that failed says nothing of the speed: a broken lane would look like the fastest."""
-        assert self.began_s is not None
+        if self.began_s is None:
+            raise RuntimeError("no request has begun in this lane")
         took_ms, self.began_s, self.ended_s = (now_s - self.began_s) * 1e3, None, now_s
         self.requests += 1
         if failed:
@@ -107,8 +112,9 @@ class _Lane:
             self.service_ms = known + (min(took_ms, FARTHEST * known) - known) * LATEST
 
 
-class Turns:
-    """Gives each caller a lane, when it is its turn; what runs there runs in the caller's thread.
+class Turns(Generic[Request]):
+    """Requests that wait, and the lanes that answer them; each lane is a thread of its own, which asks for its next one
+    when it has ended one: while requests wait, no thread has to wake another one.
 
     Args:
         service_ms: by lane, the fastest first where that is known, what a request takes there; None to find out with
@@ -123,70 +129,79 @@ class Turns:
         if not service_ms:
             raise InputValueError("requests are to be shared among lanes, and there is none; expected at least one")
         self._clock = clock
-        self._lanes = [_Lane(each) for each in service_ms]
-        self._waiting: list[object] = []
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._lanes = [_Lane(each, threading.Condition(self._lock)) for each in service_ms]
+        self._waiting: deque[Request] = deque()
         self._closed = False
 
-    @contextmanager
-    def turn(self) -> Iterator[int]:
-        """Waits for a lane, and has it for the time of the block; which one.
+    def put(self, request: Request) -> None:
+        """One more request waits.
 
         Raises:
             SessionClosed: there are no turns any more.
         """
-        number = self._take()
-        failed = True
-        try:
-            yield number
-            failed = False
-        finally:
-            with self._changed:
-                self._lanes[number].ended(self._clock(), failed)
-                self._changed.notify_all()
+        with self._lock:
+            if self._closed:
+                raise SessionClosed("the lanes were closed before the call had its turn")
+            self._waiting.append(request)
+            asleep = [lane for lane in self._lanes if lane.asleep]
+            if asleep:
+                chosen = self._lanes[self._assigned()[-1]]
+                # One that another lane will do is left for it; whoever is idle looks whether that lane is late.
+                for lane in (chosen,) if chosen.asleep else asleep:
+                    lane.changed.notify()
+
+    def take(self, number: int) -> Request | None:
+        """Waits for a request that ends first in this lane, which is idle, and begins it; None once closed."""
+        lane = self._lanes[number]
+        with self._lock:
+            while not self._closed:
+                if self._waiting:
+                    lanes = self._assigned()
+                    if number in lanes:
+                        place = lanes.index(number)
+                        request = self._waiting[place]
+                        del self._waiting[place]
+                        lane.began_s = self._clock()
+                        return request
+                    for other in {each for each in lanes if self._lanes[each].asleep}:
+                        self._lanes[other].changed.notify()  # what it was woken for is another one's after all
+                    lane.changed.wait(max((lane.service_ms or 0.0) / 4e3, LOOK_AGAIN_S))
+                else:
+                    lane.asleep = True
+                    lane.changed.wait()
+                    lane.asleep = False
+            return None
+
+    def ended(self, number: int, failed: bool = False) -> None:
+        """The request that the lane has begun was answered, or has failed."""
+        with self._lock:
+            self._lanes[number].ended(self._clock(), failed)
+
+    def dropped(self, number: int) -> None:
+        """The request that the lane has begun was wanted no more: nothing was computed."""
+        with self._lock:
+            self._lanes[number].began_s = None
 
     def figures(self) -> tuple[LaneFigures, ...]:
         """How the lanes went, in their order."""
-        with self._changed:
+        with self._lock:
             return tuple(LaneFigures(lane.requests, lane.service_ms) for lane in self._lanes)
 
-    def close(self) -> None:
-        """Who waits, or comes from now on, gets no turn; returns when no lane is taken. Idempotent."""
-        with self._changed:
+    def close(self) -> tuple[Request, ...]:
+        """No lane begins anything from now on; what waited, which nobody will answer. Idempotent."""
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: all(lane.began_s is None for lane in self._lanes))
+            left = tuple(self._waiting)
+            self._waiting.clear()
+            for lane in self._lanes:
+                lane.changed.notify()
+            return left
 
-    def _take(self) -> int:
-        me = object()
-        with self._changed:
-            self._waiting.append(me)
-            try:
-                while True:
-                    if self._closed:
-                        raise SessionClosed("the lanes were closed before the call had its turn")
-                    number, again_s = self._mine(self._waiting.index(me))
-                    if number is not None:
-                        self._lanes[number].began_s = self._clock()
-                        return number
-                    self._changed.wait(again_s)
-            finally:
-                self._waiting.remove(me)
-                self._changed.notify_all()
-
-    def _mine(self, place: int) -> tuple[int | None, float | None]:
-        """The lane that the caller at this place takes now; where there is none, in how many seconds to look again if
-        nothing happens until then."""
-        idle = [number for number, lane in enumerate(self._lanes) if lane.began_s is None]
-        if not idle:
-            return None, None
+    def _assigned(self) -> list[int]:
+        """The lane that each waiting request is thought to have, by what is known now."""
         now_s = self._clock()
         believed = [lane.believed_ms(now_s) for lane in self._lanes]
         hoped_ms = min((each for each in believed if each is not None), default=1.0)  # of one that was never asked
         service_ms = [hoped_ms if each is None else each for each in believed]
-        number = assigned(place + 1, [lane.free_ms(now_s) for lane in self._lanes], service_ms)[-1]
-        # Of several that are thought to have the same lane, only the first may take it.
-        first = number not in assigned(place, [lane.free_ms(now_s) for lane in self._lanes], service_ms)
-        if number in idle and first:
-            return number, None
-        return None, max(min(service_ms[number] for number in idle) / 4e3, LOOK_AGAIN_S)
+        return assigned(len(self._waiting), [lane.free_ms(now_s) for lane in self._lanes], service_ms)

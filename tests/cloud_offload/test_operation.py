@@ -6,7 +6,7 @@ import http.client
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 
 from edge_sdk.wire.body import Body, decode_response, encode_request
 from edge_sdk.wire.exchange import HEADER_LENGTH
+from tests.awaiting import until
 from tests.cloud_offload.endpoints import Endpoint, Start, add_constant, put, slow
 
 ROW = np.zeros((1, 2), np.float32)
@@ -27,12 +28,6 @@ FOREVER, A_WHILE = np.array(2**40), np.array(1_000_000)
 def in_progress(endpoint: Endpoint) -> int:
     lines = endpoint.ask("GET", "/metrics").body.decode().splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith("edge_in_progress{")))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Asks again until it holds; pytest's own timeout ends it otherwise."""
-    while not condition():
-        pass
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +23,7 @@ from edge_sdk.planner import Choice, Placement, Wish, choose, variant_of_file
 from edge_sdk.planner.lanes import LanesRunner
 from edge_sdk.planner.placed import placed
 from edge_sdk.tensors import TensorSpec
+from tests.awaiting import until
 
 models = pytest.importorskip("tests.models")
 
@@ -69,7 +72,7 @@ def test_each_lane_has_a_runner_on_its_own_cpus() -> None:
     assert [(one.options.cpus, one.options.threads) for one in loaded] == [((0,), 1), ((1,), 1)]
     assert runner.cpus == ((0,), (1,))
     report = runner.placement()
-    assert [thread.cpus for thread in report.threads] == [(0,), (1,)]
+    assert [thread.cpus for thread in report.threads] == [(0,), (0,), (1,), (1,)], "its own thread, and the engine's"
     assert report.nodes == (NodePlacement("cpu", 3),)
     assert runner.notes == ("noted", "2 lanes")
 
@@ -130,9 +133,9 @@ def test_it_takes_more_callers_the_more_the_lanes_differ() -> None:
     def callers(*service_ms: float | None) -> int:
         return LanesRunner([Pinned(LoadOptions()) for _ in service_ms], service_ms).at_once
 
-    assert callers(1.0, 1.0) == 2
-    assert callers(1.0, 2.2) == 4
-    assert callers(1.0, 100.0) == 5
+    assert callers(1.0, 1.0) == 4
+    assert callers(1.0, 2.2) == 6
+    assert callers(1.0, 100.0) == 7
     assert callers(None, None) == 4
 
 
@@ -208,3 +211,81 @@ def test_callers_beyond_the_lanes_wait_for_their_turn() -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(runner.run, [{}] * 6))
     assert most == 2
+
+
+def test_a_request_that_is_cancelled_before_its_turn_is_not_computed() -> None:
+    runner, loaded = two()
+    held, begun = threading.Event(), threading.Semaphore(0)
+
+    def hold(feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        begun.release()
+        assert held.wait(30)
+        return {}
+
+    loaded[0].run = loaded[1].run = hold  # type: ignore[method-assign]
+    running = [runner.begin({}) for _ in range(2)]
+    for _ in running:
+        assert begun.acquire(timeout=30)
+    waiting = [runner.begin({}) for _ in range(3)]
+    assert [answer.cancel() for answer in (*running, *waiting)] == [False, False, True, True, True]
+    held.set()
+    assert [answer.result(30) for answer in running] == [{}, {}]
+    runner.close()
+    assert sum(lane.requests for lane in runner.lanes()) == 2
+
+
+def test_what_waits_when_it_is_closed_is_refused_and_what_runs_is_answered() -> None:
+    runner, loaded = two()
+    held, begun = threading.Event(), threading.Semaphore(0)
+
+    def hold(feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        begun.release()
+        assert held.wait(30)
+        return {}
+
+    loaded[0].run = loaded[1].run = hold  # type: ignore[method-assign]
+    running = [runner.begin({}) for _ in range(2)]
+    for _ in running:
+        assert begun.acquire(timeout=30)
+    waiting = runner.begin({})
+    closing = threading.Thread(target=runner.close)
+    closing.start()
+    with pytest.raises(SessionClosed, match="before the call had its turn"):
+        waiting.result(30)
+    assert closing.is_alive()
+    held.set()
+    closing.join(30)
+    assert [answer.result(30) for answer in running] == [{}, {}]
+
+
+def test_threads_of_a_runner_that_nobody_closes_end_with_it() -> None:
+    runner, _ = two()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("lane-")]
+    assert len(threads) == 2
+    del runner
+    gc.collect()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_request_that_failed_leaves_nothing_in_memory() -> None:
+    runner, loaded = two()
+
+    class Fed(np.ndarray):
+        """An array that can be watched."""
+
+    def fail(feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        raise EngineError("broken")
+
+    loaded[0].run = loaded[1].run = fail  # type: ignore[method-assign]
+    fed = np.zeros(1).view(Fed)
+    watched = weakref.ref(fed)
+    gc.disable()
+    try:
+        with pytest.raises(EngineError, match="broken"):
+            runner.run({"x": fed})
+        del fed
+        until(lambda: watched() is None)
+    finally:
+        gc.enable()

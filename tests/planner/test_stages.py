@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +30,7 @@ from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.placed import placed
 from edge_sdk.planner.stages import StagesRunner
 from edge_sdk.schedule.placing import Placement, Stage
+from tests.awaiting import until
 
 models = pytest.importorskip("tests.models")
 
@@ -55,14 +55,6 @@ def in_stages(file: ModelFile, placement: Placement, load: Callable[..., Runner]
     runner = placed(file, load or engine.load, LoadOptions(), placement)
     assert isinstance(runner, StagesRunner)
     return runner
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    """Looks again and again until it is so."""
-    until_s = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < until_s
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +152,7 @@ def test_each_stage_computes_on_its_own_cpus_and_its_callers_where_they_were() -
     ids = [thread.thread_id for thread in runner.placement().threads]
     runner.close()
     for tid in ids:
-        wait_for(lambda tid=tid: not thread_cpus(tid))  # the threads end with the runner
+        until(lambda tid=tid: not thread_cpus(tid))  # the threads end with the runner
     assert os.sched_getaffinity(0) == before
 
 
@@ -211,8 +203,8 @@ def test_no_more_requests_are_let_in_than_keep_the_stages_busy() -> None:
     feeds = made_up_feeds(runner.inputs)
     with ThreadPoolExecutor(12) as pool:
         waiting = [pool.submit(runner.run, feeds) for _ in range(12)]
-        wait_for(lambda: first[0] == 3)
-        assert runner.queue.count == 0
+        until(lambda: first[0] == 3)
+        assert runner.queue.count == 3, "those that were let in"
         assert first[0] == 3, "nine others wait before the first stage"
         held.set()
         for one in waiting:

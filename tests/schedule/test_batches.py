@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import EngineError
 from edge_sdk.schedule.batches import Batches
+from tests.awaiting import until
 
 WAIT_S = 30
 
@@ -168,10 +168,3 @@ def test_ctrl_c_of_one_caller_leaves_no_other_waiting(request: pytest.FixtureReq
         assert first.result(WAIT_S)["y"].tolist() == [[2]]
         assert waiting.result(WAIT_S).result(WAIT_S)["y"].tolist() == [[6]]
     until(lambda: batches.waiting == 0)
-
-
-def until(met: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + WAIT_S
-    while not met():
-        assert time.monotonic() < end_s
-        time.sleep(0.001)

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 import edge_sdk
-from edge_sdk.engines import LoadOptions, PlacementReport, Runner
+from edge_sdk.engines import LoadOptions, Runner
 from edge_sdk.engines.base import Engine
 from edge_sdk.errors import AdmissionRefused, EngineError, InputError, RequestDropped, SessionClosed
 from edge_sdk.formats import ModelFile
-from edge_sdk.metrics import Histogram
 from edge_sdk.scheduled import Scheduled
-from edge_sdk.tensors import TensorSpec
+from tests.runners import AddsOne
 
 models = pytest.importorskip("tests.models")
 
@@ -48,12 +47,10 @@ class Gated(Engine):
         return GatedRunner(self, options)
 
 
-class GatedRunner(Runner):
+class GatedRunner(AddsOne):
     def __init__(self, engine: Gated, options: LoadOptions) -> None:
-        self._engine, self.options = engine, options
-        self.engine, self.model, self.queue = engine.name, "m.onnx", Histogram()
-        self.inputs = (TensorSpec("x", "float32", (1,)),)
-        self.outputs = (TensorSpec("y", "float32", (1,)),)
+        super().__init__(engine.name, options)
+        self._engine = engine
 
     def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         engine = self._engine
@@ -65,10 +62,7 @@ class GatedRunner(Runner):
             time.sleep(engine.takes_s)
         if feeds["x"][0] < 0:
             raise EngineError("a negative number")
-        return {"y": feeds["x"] + 1}
-
-    def placement(self) -> PlacementReport:
-        return PlacementReport((), (), False)
+        return super().run(feeds, out)
 
     def close(self) -> None:
         self._engine.open -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ import edge_sdk
 from edge_sdk.activation import active_as
 from edge_sdk.device.affinity import thread_cpus, thread_ids, usable_cpus
 from edge_sdk.schedule.placing import Placement
+from tests.awaiting import until
 
 models = pytest.importorskip("tests.models")
 
@@ -146,25 +148,24 @@ def test_each_lane_computes_on_its_own_core() -> None:
     placement = Placement(label="cores", lanes=(CPUS[:1], CPUS[-1:]))
     runner = placed(file, engine.load, LoadOptions(), placement)
     assert isinstance(runner, LanesRunner)
-    before = os.sched_getaffinity(0)
-    over, ids = threading.Event(), []
-    feeds = {runner.inputs[0].name: next(iter(given.values()))}
+    before, lanes = os.sched_getaffinity(0), [thread.thread_id for thread in runner.placement().threads]
+    assert [thread_cpus(lane) for lane in lanes] == [CPUS[:1], CPUS[-1:]]
+    with ThreadPoolExecutor(4) as callers:
+        feeds = {runner.inputs[0].name: next(iter(given.values()))}
+        over = threading.Event()
 
-    def ask() -> None:
-        ids.append(threading.get_native_id())
-        while not over.is_set():
-            runner.run(feeds)
-        assert os.sched_getaffinity(0) == before
+        def ask() -> None:
+            while not over.is_set():
+                runner.run(feeds)
+                assert os.sched_getaffinity(0) == before, "who asks stays where it was"
 
-    callers = [threading.Thread(target=ask) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    try:
-        while len(ids) < 4:
-            pass
-        assert all(any(seen_on(one, cpus) for one in ids) for cpus in placement.lanes)
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join(30)
+        asking = [callers.submit(ask) for _ in range(4)]
+        try:
+            until(lambda: all(lane.requests > 100 for lane in runner.lanes()))
+            assert [thread_cpus(lane) for lane in lanes] == [CPUS[:1], CPUS[-1:]]
+        finally:
+            over.set()
+        for each in asking:
+            each.result(30)
     runner.close()
+    assert not thread_ids() & set(lanes)
