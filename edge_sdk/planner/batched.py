@@ -13,6 +13,7 @@ from edge_sdk.engines.samples import made_up_feeds
 from edge_sdk.engines.wrapping import WrappingRunner
 from edge_sdk.errors import EdgeError, InputValueError
 from edge_sdk.measuring import compare_blocks, concurrent_block
+from edge_sdk.measuring.blocks import BLOCK_S
 from edge_sdk.schedule.batches import Batches
 from edge_sdk.schedule.joining import joined, may_batch
 
@@ -20,7 +21,9 @@ __all__ = ["BatchedRunner", "Batching", "batched"]
 
 PAYS = 0.05
 """So much more throughput, or requests are computed one by one."""
-LEAST_BUDGET_S = 0.5
+LEAST_BUDGET_S = 2.0
+DELAYS_A_BLOCK = 4
+"""Blocks are so much longer: the last callers of each wait in vain for those that have ended."""
 TIMED = 3
 
 
@@ -80,6 +83,8 @@ def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
         budget_s: for measuring; with 0 nothing is, and requests are computed together where the model allows it.
     """
     told = "requests are computed one by one: "
+    if any(spec.shape and isinstance(spec.shape[0], int) for spec in runner.inputs):
+        return _noted(runner, told + "the model's first axis has a fixed length; export it with an open one")
     if not may_batch(runner.inputs, runner.outputs, runner.run):
         return _noted(runner, told + "the rows of the model's first axis are not independent of each other")
     if budget_s == 0:
@@ -92,7 +97,9 @@ def batched(runner: Runner, batching: Batching, budget_s: float) -> Runner:
             runner, f"{told}a batch would take more than half of the {batching.due_ms:g} ms a request may take"
         )
     together = BatchedRunner(runner, replace(batching, max_batch=callers))
-    blocks = [concurrent_block(lambda run=run: run(feeds), callers) for run in (runner.run, together.run)]  # type: ignore[misc]
+    block_s = 2 * BLOCK_S + DELAYS_A_BLOCK * batching.max_delay_ms / 1e3
+    asks = [lambda run=run: run(feeds) for run in (runner.run, together.run)]
+    blocks = [concurrent_block(ask, callers, block_s) for ask in asks]
     try:
         found = compare_blocks(blocks[0], blocks[1], max(budget_s, LEAST_BUDGET_S), PAYS)
     except EdgeError as error:
