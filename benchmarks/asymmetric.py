@@ -140,6 +140,17 @@ def streamed_ms(session: Any, feeds: Mapping[str, Any], seconds: float) -> float
     return (answered_s[-1] - answered_s[0]) / (len(answered_s) - 1) * 1e3
 
 
+def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
+    """What each measured in each round; another one begins each time."""
+    names = tuple(ways)
+    found: dict[str, list[float]] = {way: [] for way in names}
+    for number in range(rounds):
+        turn = number % len(names)
+        for way in (*names[turn:], *names[:turn]):
+            found[way].append(ways[way].measure(MEASURED_S))
+    return found
+
+
 def judged(name: str, model: Path, fast: int, rounds: int) -> dict[str, Any]:
     """One model: a row."""
     with contextlib.ExitStack() as stack:
@@ -148,11 +159,7 @@ def judged(name: str, model: Path, fast: int, rounds: int) -> dict[str, Any]:
         for way in WAYS:
             ways[way] = Way(model, way, fast, cache)
             stack.callback(ways[way].close)
-        found: dict[str, list[float]] = {way: [] for way in WAYS}
-        for number in range(rounds):
-            turn = number % len(WAYS)
-            for way in (*WAYS[turn:], *WAYS[:turn]):
-                found[way].append(ways[way].measure(MEASURED_S))
+        found = in_turn(ways, rounds)
     better = min("default", "fast_only", key=lambda way: statistics.median(found[way]))
     pairs = list(zip(found[better], found["tuned"], found["stream"], strict=True))
     return {

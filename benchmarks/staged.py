@@ -29,11 +29,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.asymmetric import (
-    MEASURED_S,
     PLAN_BUDGET_S,
     Benchmark,
     Way,
     alone_ms,
+    in_turn,
     measured,
     streamed_ms,
 )
@@ -98,11 +98,7 @@ def judged(name: str, model: Path, fast: int, rounds: int) -> dict[str, Any]:
                 Way(model, asked, fast, cache, __file__).close()  # plans; the next one finds the plan, and is measured
             ways[way] = Way(model, asked, fast, cache, __file__)
             stack.callback(ways[way].close)
-        found: dict[str, list[float]] = {way: [] for way in WAYS}
-        for number in range(rounds):
-            turn = number % len(WAYS)
-            for way in (*WAYS[turn:], *WAYS[:turn]):
-                found[way].append(ways[way].measure(MEASURED_S))
+        found = in_turn(ways, rounds)
     better = min("default", "fast_only", key=lambda way: statistics.median(found[way]))
     gains = {
         way: statistics.median(best / one for best, one in zip(found[better], found[way], strict=True))

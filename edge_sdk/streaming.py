@@ -22,6 +22,9 @@ class Pending(Protocol[Answer_co]):
     def result(self) -> Answer_co:
         """Waits for the answer; raises what it failed with."""
 
+    def done(self) -> bool:
+        """Whether the answer is there."""
+
     def cancel(self) -> bool:
         """Drops it, where nothing was computed yet; whether that was so."""
 
@@ -36,7 +39,7 @@ def in_order(begin: Callable[[Frame], Pending[Answer_co]], frames: Iterable[Fram
     Args:
         begin: begins with one, without waiting for its answer.
         frames: one after the other; may be endless.
-        ahead: how many are begun before their turn, 1 or more.
+        ahead: how many are begun at most before the oldest is answered, 1 or more.
 
     Raises:
         As the answers, at the frame that failed; what `frames` and `begin` raise comes through as it is.
@@ -45,7 +48,8 @@ def in_order(begin: Callable[[Frame], Pending[Answer_co]], frames: Iterable[Fram
     try:
         for frame in frames:
             waiting.append(begin(frame))
-            if len(waiting) > ahead:
+            # What is there already is not kept until more frames have come: a camera's may be long in coming.
+            while waiting and (len(waiting) > ahead or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -67,7 +71,7 @@ class Begun(Generic[Answer]):
         self, answer: Future[Answer], answered: Callable[[], None], failed: Callable[[EngineError], Answer]
     ) -> None:
         self._answer, self._answered, self._failed = answer, answered, failed
-        self.cancel, self.exception = answer.cancel, answer.exception
+        self.done, self.cancel, self.exception = answer.done, answer.cancel, answer.exception
 
     def result(self) -> Answer:
         """See `Pending.result`."""

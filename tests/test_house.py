@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "edge_sdk.compress": (4, "compress"),
     "edge_sdk.offload": (4, "offload"),
     "edge_sdk.session": (5, "session"),
+    "edge_sdk.answering": (5, "session"),
     "edge_sdk.loading": (5, "session"),
     "edge_sdk.activation": (5, "session"),
     "edge_sdk.plan_runners": (5, "session"),

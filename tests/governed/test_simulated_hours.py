@@ -23,6 +23,7 @@ from edge_sdk.device.simulated_heat import Heat, SimulatedHeat
 from edge_sdk.engines.simulated import SimulatedClock
 from edge_sdk.governed import Governed
 from tests.governed.two_sizes import WAIT_S, TwoSizes
+from tests.heat import heats
 
 pytestmark = pytest.mark.usefixtures("untried")
 
@@ -137,16 +138,7 @@ class Device:
 def devices(draw: st.DrawFn, held: bool = True) -> Made:
     """One that throttles while it answers all frames by the large variant; `held`: and would hold limit and rate for
     ever by the small one."""
-    heat = Heat(
-        ambient_c=draw(st.floats(10, 35)),
-        chip_c_per_w=draw(st.floats(1.5, 6)),
-        case_c_per_w=draw(st.floats(2, 12)),
-        chip_s=draw(st.floats(2, 12)),
-        case_s=draw(st.floats(60, 900)),
-        idle_watts=draw(st.floats(0.2, 1.0)),
-        trip_c=draw(st.floats(74, 90)),
-        rounded_c=draw(st.sampled_from([0.1, 0.5, 1.0])),
-    )
+    heat = draw(heats(35))
     per_watt = heat.chip_c_per_w + heat.case_c_per_w
     most_w = (heat.trip_c + draw(st.floats(5, 30)) - heat.ambient_c) / per_watt - heat.idle_watts
     large_j = max(most_w, 0.5) / CAMERA_HZ

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_sdk.device.facts import Cluster, Device
+from edge_sdk.device.facts import Device
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.engines.simulated import SimulatedClock as Clock
 from edge_sdk.errors import EngineError, InputError
@@ -21,24 +21,9 @@ from edge_sdk.planner import Choice, Plan, Variant, Wish, choose, variant_of_fil
 from edge_sdk.planner.candidates import candidates
 from edge_sdk.schedule.placing import Placement
 from edge_sdk.tensors import TensorSpec
+from tests.machines import ALIKE
 
 models = pytest.importorskip("tests.models")
-
-
-def cluster(key: str, role: str, *cpus: int) -> Cluster:
-    return Cluster(id=key, role=role, core=None, cpus=cpus, online=cpus, siblings=tuple((c,) for c in cpus))
-
-
-def device(*clusters: Cluster, quota: float | None = None) -> Device:
-    cpus = tuple(sorted(cpu for c in clusters for cpu in c.cpus))
-    return Device(
-        name="test", arch="aarch64", bits=64, clusters=clusters, usable_cpus=cpus, cpu_quota=quota, fingerprint="f"
-    )
-
-
-ALIKE = device(cluster("0", "big", 0, 1, 2, 3))
-BIG_LITTLE = device(cluster("0", "big", 4, 5, 6, 7), cluster("1", "little", 0, 1, 2, 3))
-THREE = device(cluster("0", "big", 7), cluster("1", "mid", 4, 5, 6), cluster("2", "little", 0, 1, 2, 3))
 
 
 class Timed(Engine):

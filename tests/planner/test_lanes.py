@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.engines import Engine, LoadOptions, NodePlacement, PlacementReport, Runner
 from edge_sdk.engines.base import ThreadPlacement
 from edge_sdk.errors import EngineError, SessionClosed
@@ -24,6 +23,7 @@ from edge_sdk.planner.lanes import LanesRunner
 from edge_sdk.planner.placed import placed
 from edge_sdk.tensors import TensorSpec
 from tests.awaiting import until
+from tests.machines import TWO_CORES
 
 models = pytest.importorskip("tests.models")
 
@@ -156,11 +156,9 @@ class Asleep(Engine):
 
 
 def chosen(engine: Engine, objective: str) -> Choice:
-    group = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
-    machine = Device(name="t", arch="aarch64", bits=64, clusters=(group,), usable_cpus=(0, 1), fingerprint="f")
     variant = variant_of_file(open_model(models.onnx_add()))
     wish = Wish(objective=objective, budget_s=3.0)
-    return choose([variant], machine, {"onnx": [engine]}, wish, LoadOptions(), use_cache=False)
+    return choose([variant], TWO_CORES, {"onnx": [engine]}, wish, LoadOptions(), use_cache=False)
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 import edge_sdk
-from edge_sdk.device.facts import Accelerator, Cluster, Device
+from edge_sdk.device.facts import Accelerator
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.engines.registry import find_engine
 from edge_sdk.errors import AcceleratorError, EngineError
@@ -24,6 +27,7 @@ from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Candidate, Choice, Placement, Plan, Variant, Wish, choose, variant_of_file
 from edge_sdk.planner.staging import Staging, balanced, checked, staged
 from edge_sdk.schedule.placing import Stage, stages
+from tests.machines import TWO_CORES, cluster, device
 
 models = pytest.importorskip("tests.models")
 pytest.importorskip("onnxruntime")
@@ -32,10 +36,7 @@ pytestmark = pytest.mark.usefixtures("untried")
 
 WHOLE_S, PART_S = 0.016, 0.008
 NPU = Accelerator(kind="npu", name="npu", engine="two-places", present=True, usable=True, why="made up")
-CLUSTER = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
-MACHINE = Device(
-    name="t", arch="aarch64", bits=64, clusters=(CLUSTER,), usable_cpus=(0, 1), fingerprint="f", accelerators=(NPU,)
-)
+MACHINE = msgspec.structs.replace(TWO_CORES, accelerators=(NPU,))
 
 
 def chain(layers: int = 8, width: int = 16) -> bytes:
@@ -155,8 +156,7 @@ class TestCuts:
         (halves,) = stages(MACHINE, (0, 1))
         assert [stage.cpus for stage in halves.stages] == [(0,), (1,)]
         assert halves.describe() == "stages on CPU 0, then CPU 1"
-        little = msgspec.structs.replace(CLUSTER, id="1", role="little", cpus=(2, 3), online=(2, 3), siblings=())
-        unequal = msgspec.structs.replace(MACHINE, clusters=(CLUSTER, little), usable_cpus=(0, 1, 2, 3))
+        unequal = device(cluster("0", "big", 0, 1), cluster("1", "little", 2, 3))
         (clusters,) = stages(unequal, (0, 1, 2, 3))
         assert [stage.cpus for stage in clusters.stages] == [(0, 1), (2, 3)]
         assert stages(MACHINE, (0,)) == ()
@@ -336,8 +336,14 @@ class TestSession:
         return TwoPlaces()
 
     @pytest.fixture
-    def session(self, engine: TwoPlaces) -> Iterator[edge_sdk.Session]:
+    def session(self, engine: TwoPlaces, tmp_path_factory: pytest.TempPathFactory) -> Iterator[edge_sdk.Session]:
+        """In stages; the plan that the first test measured serves the others too."""
+        kept, cache = tmp_path_factory.getbasetemp() / "plan-in-stages", Path(os.environ["EDGE_SDK_CACHE"])
+        if kept.exists():
+            shutil.copytree(kept, cache, dirs_exist_ok=True)
         with self.load(engine) as session:
+            if not kept.exists():
+                shutil.copytree(cache, kept)
             yield session
 
     def load(self, engine: TwoPlaces) -> edge_sdk.Session:

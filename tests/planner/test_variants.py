@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from edge_sdk.device.facts import Accelerator, Cluster, Device
+from edge_sdk.device.facts import Accelerator, Device
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.engines.simulated import SimulatedClock as Clock
 from edge_sdk.errors import DamagedModel, EngineError, InputError
@@ -16,11 +17,10 @@ from edge_sdk.formats import ModelFile, open_model
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import Choice, Golden, Variant, Wish, choose, explain
 from edge_sdk.tensors import TensorSpec
+from tests.machines import TWO_CORES
 
 models = pytest.importorskip("tests.models")
 
-CLUSTER = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
-MACHINE = Device(name="board", arch="aarch64", bits=64, clusters=(CLUSTER,), usable_cpus=(0, 1), fingerprint="f")
 X = np.ones(1, np.float32)
 
 
@@ -79,7 +79,7 @@ INT8 = variant("int8", accuracy=0.95, accuracy_of="top-1 on 100 samples of digit
 MS = {"fp32": 4.0, "int8": 2.0}
 
 
-def pick(engine: Bench, *variants: Variant, device: Device = MACHINE, **wish: Any) -> Choice:
+def pick(engine: Bench, *variants: Variant, device: Device = TWO_CORES, **wish: Any) -> Choice:
     return choose(variants, device, {"onnx": [engine]}, Wish(**{"budget_s": 10.0, **wish}), LoadOptions(), model="m")
 
 
@@ -165,7 +165,7 @@ def test_what_is_not_admitted_is_never_loaded(clock: Clock) -> None:
             raise DamagedModel("int8: crashed in a trial")
 
     engine = Bench(clock, MS)
-    choice = choose([FP32, INT8], MACHINE, {"onnx": [engine]}, Wish(budget_s=10), LoadOptions(), admit=admit)
+    choice = choose([FP32, INT8], TWO_CORES, {"onnx": [engine]}, Wish(budget_s=10), LoadOptions(), admit=admit)
     assert choice.plan.variant == "fp32"
     assert {name for name, _ in engine.loaded} == {"fp32"}
 
@@ -173,9 +173,7 @@ def test_what_is_not_admitted_is_never_loaded(clock: Clock) -> None:
 def test_a_proven_accelerator_is_a_candidate_and_one_not_proven_says_how(clock: Clock) -> None:
     def machine(usable: bool | None) -> Device:
         npu = Accelerator(kind="npu", name="npu", engine="bench", present=True, usable=usable, why="driver 1.2")
-        return Device(
-            name="b", arch="a", bits=64, clusters=(CLUSTER,), usable_cpus=(0, 1), fingerprint="f", accelerators=(npu,)
-        )
+        return msgspec.structs.replace(TWO_CORES, accelerators=(npu,))
 
     assert pick(Bench(clock, MS), FP32, device=machine(True)).plan.accelerator == "npu"
     waiting = pick(Bench(clock, MS), FP32, device=machine(None)).plan

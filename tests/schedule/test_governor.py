@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edge_sdk.device.simulated_heat import Heat, SimulatedHeat
 from edge_sdk.errors import InputValueError
 from edge_sdk.schedule.governor import MARGIN_C, UP_AFTER_S, Governor, Level, Reading, Target
+from tests.heat import heats
 
 HOUR_S = 3600
 LIMIT_C, RATE_HZ = 70.0, 15.0
@@ -66,16 +67,7 @@ def run(heat: Heat, ladder: Ladder, governor: Governor | None, seconds: int = HO
 @st.composite
 def devices(draw: st.DrawFn) -> tuple[Heat, Ladder]:
     """A device that throttles at its best level, with at least one level that holds rate and limit for ever."""
-    heat = Heat(
-        ambient_c=draw(st.floats(10, 40)),
-        chip_c_per_w=draw(st.floats(1.5, 6)),
-        case_c_per_w=draw(st.floats(2, 12)),
-        chip_s=draw(st.floats(2, 12)),
-        case_s=draw(st.floats(60, 900)),
-        idle_watts=draw(st.floats(0.2, 1.0)),
-        trip_c=draw(st.floats(74, 90)),
-        rounded_c=draw(st.sampled_from([0.1, 0.5, 1.0])),
-    )
+    heat = draw(heats(40))
     per_watt = heat.chip_c_per_w + heat.case_c_per_w
     held = (LIMIT_C - 4.0 - heat.ambient_c) / per_watt
     best = max((heat.trip_c + draw(st.floats(5, 40)) - heat.ambient_c) / per_watt, heat.idle_watts + 0.5)

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edge_sdk.device.facts import Cluster, Device
+from edge_sdk.device.facts import Device
 from edge_sdk.errors import InputError
 from edge_sdk.schedule import Placement, lanes, placements
 from edge_sdk.schedule.placing import cores_named
-
-
-def cluster(key: str, role: str, *cpus: int) -> Cluster:
-    return Cluster(id=key, role=role, core=None, cpus=cpus, online=cpus, siblings=tuple((c,) for c in cpus))
-
-
-def device(*clusters: Cluster, quota: float | None = None) -> Device:
-    cpus = tuple(sorted(cpu for c in clusters for cpu in c.cpus))
-    return Device(
-        name="test", arch="aarch64", bits=64, clusters=clusters, usable_cpus=cpus, cpu_quota=quota, fingerprint="f"
-    )
-
-
-ALIKE = device(cluster("0", "big", 0, 1, 2, 3))
-BIG_LITTLE = device(cluster("0", "big", 4, 5, 6, 7), cluster("1", "little", 0, 1, 2, 3))
-THREE = device(cluster("0", "big", 7), cluster("1", "mid", 4, 5, 6), cluster("2", "little", 0, 1, 2, 3))
+from tests.machines import ALIKE, BIG_LITTLE, THREE, cluster, device
 
 
 def test_threads_never_outnumber_the_cpus_they_run_on() -> None:

@@ -10,42 +10,30 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import edge_sdk
-from edge_sdk import bundle
-from edge_sdk.bundle import Accuracy, Variant
 from edge_sdk.device.affinity import usable_cpus
-from edge_sdk.device.facts import Cluster, Device
+from edge_sdk.device.facts import Device
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import AdmissionRefused, InputError, RequestDropped
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
 from edge_sdk.scheduled import Scheduled
-from edge_sdk.signature import LogicalTensor, Signature
+from tests.machines import cluster, device
+from tests.two_variants import X, two_variants
 
 models = pytest.importorskip("tests.models")
 
 WAIT_S = 30
-X = np.ones((1, 8), np.float32)
-SIGNATURE = Signature(
-    inputs=(LogicalTensor(name="x", dtype="float32", shape=("batch", 8)),),
-    outputs=(LogicalTensor(name="y", dtype="float32", shape=("batch", 4)),),
-)
-ACCURACY = {"small": 0.9, "large": 0.98}
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A bundle of a small and a large variant of one network."""
-    variants = [
-        Variant(name=name, accuracy=(Accuracy(metric="top-1", value=value, data="digits", samples=9),))
-        for name, value in ACCURACY.items()
-    ]
-    files = {"small": models.onnx_mlp(8, 4, 4), "large": models.onnx_mlp(8, 64, 4)}
-    bundle.create(tmp_path / "m.edge", name="mlp", signature=SIGNATURE, variants=variants, files=files)
-    return tmp_path / "m.edge"
+    return two_variants(tmp_path)
 
 
 class Sleeping(Engine):
@@ -200,7 +188,7 @@ def test_a_variant_for_which_there_is_no_memory_is_left_out(made: Path, monkeypa
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"min_accuracy": 0.95}, "lighter variant at or above min_accuracy 0.95; there are small, large"),
+        ({"min_accuracy": 0.95}, "lighter variant at or above min_accuracy 0.95; there are large, small"),
         ({"variant": "small"}, "takes a bundle with a lighter variant"),
         ({"rate_hz": None, "deadline_ms": None}, "for what has a rate_hz or a deadline_ms"),
     ],
@@ -216,11 +204,11 @@ def test_there_must_be_something_to_degrade_to(made: Path, given: dict[str, Any]
 def big_little() -> Device:
     """As if the second of two cores were a little one."""
     big, little = usable_cpus()[:2]
-    clusters = tuple(
-        Cluster(id=role, role=role, core=None, cpus=(cpu,), online=(cpu,), siblings=((cpu,),), core_watts=watts)
-        for role, cpu, watts in (("big", big, 1.5), ("little", little, 0.1))
+    return device(
+        msgspec.structs.replace(cluster("0", "big", big), core_watts=1.5),
+        msgspec.structs.replace(cluster("1", "little", little), core_watts=0.1),
+        fingerprint="two",
     )
-    return Device(name="two", arch="aarch64", bits=64, clusters=clusters, usable_cpus=usable_cpus(), fingerprint="two")
 
 
 @pytest.mark.skipif(len(usable_cpus()) < 2, reason="needs two CPUs")

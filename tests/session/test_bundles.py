@@ -11,35 +11,21 @@ import numpy as np
 import pytest
 
 import edge_sdk
-from edge_sdk import bundle, replanning
-from edge_sdk.bundle import Accuracy, Variant
+from edge_sdk import replanning
 from edge_sdk.engines import Engine, LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import InputError, ModelNotFound, OutOfMemory
 from edge_sdk.formats import ModelFile
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner import watching
-from edge_sdk.signature import LogicalTensor, Signature
+from tests.two_variants import ACCURACY, X, two_variants
 
 models = pytest.importorskip("tests.models")
-
-SIGNATURE = Signature(
-    inputs=(LogicalTensor(name="x", dtype="float32", shape=("batch", 8)),),
-    outputs=(LogicalTensor(name="y", dtype="float32", shape=("batch", 4)),),
-)
-X = np.ones((1, 8), np.float32)
-ACCURACY = {"large": 0.98, "small": 0.9}
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A bundle of a large and a small variant of one network."""
-    variants = [
-        Variant(name=name, accuracy=(Accuracy(metric="top-1", value=value, data="digits", samples=9),))
-        for name, value in ACCURACY.items()
-    ]
-    files = {"large": models.onnx_mlp(8, 64, 4), "small": models.onnx_mlp(8, 4, 4)}
-    bundle.create(tmp_path / "m.edge", name="mlp", signature=SIGNATURE, variants=variants, files=files)
-    return tmp_path / "m.edge"
+    return two_variants(tmp_path)
 
 
 class Swing(Engine):

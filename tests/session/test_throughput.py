@@ -5,24 +5,24 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 import edge_sdk
-from edge_sdk.device.facts import Cluster, Device
 from edge_sdk.engines import LoadOptions, Runner
 from edge_sdk.engines.base import Engine
 from edge_sdk.errors import EngineError, InputError, InputShapeError
 from edge_sdk.formats import ModelFile
+from tests.awaiting import until
+from tests.machines import cluster, device
 from tests.runners import AddsOne
 
 models = pytest.importorskip("tests.models")
 
-GROUP = Cluster(id="0", role="big", core=None, cpus=(0, 1), online=(0, 1), siblings=((0,), (1,)))
-MACHINE = Device(name="t", arch="aarch64", bits=64, clusters=(GROUP,), usable_cpus=(0, 1), fingerprint="lanes")
+MACHINE = device(cluster("0", "big", 0, 1), fingerprint="lanes")
 
 
 class Asleep(Engine):
@@ -94,6 +94,22 @@ def test_a_stream_keeps_every_lane_busy_and_its_order(engine: Asleep) -> None:
 
 def numbers(*each: float) -> list[np.ndarray]:
     return [np.full(1, number, np.float32) for number in each]
+
+
+def test_an_answer_does_not_wait_for_as_many_frames_as_may_be_under_way(engine: Asleep) -> None:
+    """Frames of a camera come one at a time, long after the one before was answered."""
+    taken: list[int] = []
+    with load(engine) as session:
+
+        def camera() -> Iterator[np.ndarray]:
+            for number in range(8):
+                until(lambda: session.in_progress == 0)
+                taken.append(number)
+                yield numbers(number)[0]
+
+        for count, answer in enumerate(session.stream(camera(), ahead=30)):
+            assert answer["y"] == count + 1
+            assert len(taken) <= min(count + 2, 8), "the next frame at most has come meanwhile"
 
 
 def test_a_frame_that_does_not_fit_is_refused_at_its_turn(engine: Asleep) -> None:
