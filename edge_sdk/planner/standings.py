@@ -45,6 +45,11 @@ class Standings:
         """What the candidate at `place` costs over the one at `other`."""
         return math.exp(self._total(place) - self._total(other))
 
+    def behind(self, incumbent: int, times: float) -> tuple[int, ...]:
+        """Who lost to this one itself and took up to so many times as much, the closest first."""
+        lost = [(duel.log_ratio, place) for place, duel in self._duels.items() if duel.incumbent == incumbent]
+        return tuple(place for log_ratio, place in sorted(lost) if log_ratio <= math.log(times))
+
     def confidence(self, winner: int, margin: float) -> float:
         """Probability that no other candidate is better than the winner by `margin`, taking the closest rival."""
         least = 1.0

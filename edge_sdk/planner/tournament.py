@@ -48,6 +48,11 @@ NEAR = 1.1
 making the parts takes longer than to measure them."""
 LOADS_OF_STAGES = 4
 """Cutting a model and loading its parts, perhaps twice, is taken to last so many times as long as loading it."""
+UNDECIDED = 1.15
+"""Who took up to so many times as much as the winner is measured again when all others were: where a machine is shared,
+a duel of half a second may fall into a moment in which one core has less to give."""
+AGAIN_SHARE = 0.25
+"""Of the budget, at most, for that."""
 MISLED = 2.0
 """A prediction that is off by more than this factor is not believed."""
 FIRST_SHARE = 0.2
@@ -117,6 +122,7 @@ class Tournament:
             return Measured(seat, None)
         self._challenge(self._defaults())
         self._challenge(self._placements())
+        self._look_again()
         seat, standings = self._seated(), self._standings()
         for place in standings.places:
             relative = round(standings.relative(place, seat.place), 4)
@@ -235,6 +241,19 @@ class Tournament:
                 continue
             self._duel(place, left_s / (len(waiting) - turn))
 
+    def _look_again(self) -> None:
+        """Measures those again that came close to the winner; who then wins twice in a row takes the place."""
+        end_s = min(self.deadline, time.perf_counter() + AGAIN_SHARE * self.budget_s)
+        winner = self._seated().place
+        waiting = list(self._standings().behind(winner, UNDECIDED))
+        for turn, place in enumerate(waiting):
+            left_s = end_s - time.perf_counter()
+            if left_s < self.load_s * (LOADS_OF_STAGES if self.table[place].placement.stages else 1):
+                continue
+            share_s = left_s / (len(waiting) - turn) / 2
+            if self._duel(place, share_s, takes_place=False) and self._duel(place, share_s):
+                return
+
     def _hopeless(self, candidate: Candidate) -> float | None:
         """How many times the incumbent's latency a candidate is predicted to take, where that rules it out.
 
@@ -257,7 +276,8 @@ class Tournament:
             return None
         return own.pace_ms * price / others.pace_ms
 
-    def _duel(self, place: int, share_s: float) -> None:
+    def _duel(self, place: int, share_s: float, takes_place: bool = True) -> bool:
+        """Measures a candidate and the incumbent in turn; whether it won, and so takes the place if it may."""
         seat, challenger = self._seated(), self.table[place]
         incumbent = self.table[seat.place]
         margin = CLEARLY if challenger.way == incumbent.way else FASTER
@@ -265,7 +285,7 @@ class Tournament:
             runner = self.load(challenger)
         except EdgeError as error:
             self._cannot_load(challenger, error)
-            return
+            return False
         try:
             request = self._request(runner)
             assert seat.request is not None
@@ -275,17 +295,20 @@ class Tournament:
         except EdgeError as error:
             runner.close()
             self._note(place, f"cannot run: {error}")
-            return
+            return False
         if comparison is None:
             runner.close()
-            self._note(place, "not measured: the budget was spent")
-            return
+            if challenger.measured is None:
+                self._note(place, "not measured: the budget was spent")
+            return False
         self._meter(place, request)
-        if self._settle(challenging, comparison, margin):
+        wins = self._settle(challenging, comparison, margin)
+        if wins and takes_place:
             seat.runner.close()
             self.seat = challenging
         else:
             runner.close()
+        return wins
 
     def _block(self, runner: Runner, request: Request) -> Block:
         """Stretches of requests as they are meant to come: one after the other, paced, or as many as keep it busy."""

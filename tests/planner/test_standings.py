@@ -44,3 +44,14 @@ def test_noise_lowers_the_confidence_and_a_longer_path_more() -> None:
 
 def test_alone_there_is_no_doubt() -> None:
     assert Standings(3).confidence(3, 0.04) == 1.0
+
+
+def test_who_came_close_to_a_candidate_lost_to_it_and_not_to_another() -> None:
+    standings = Standings(0)
+    standings.record(1, 0, duel(0.5, 0.5))
+    standings.record(2, 1, duel(1.1, 1.1))
+    standings.record(3, 1, duel(1.0, 1.0))
+    standings.record(4, 1, duel(1.3, 1.3))
+    assert standings.behind(1, 1.15) == (3, 2)
+    assert standings.behind(0, 1.15) == (1,)
+    assert standings.behind(3, 1.15) == ()

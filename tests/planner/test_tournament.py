@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -47,14 +47,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def hold(
-    clock: Clock, table: list[Candidate], ms: Mapping[str, float], **more: Any
+    clock: Clock, table: list[Candidate], ms: Mapping[str, float | Iterator[float]], **more: Any
 ) -> tuple[list[Candidate], set[str], Candidate]:
-    """Runs a tournament; the table afterwards, what was loaded, and the winner."""
+    """Runs a tournament; the table afterwards, what was loaded, and the winner. What a request takes may be another
+    each time that a candidate is loaded."""
     loaded: set[str] = set()
 
     def load(wanted: Candidate) -> Runner:
         loaded.add(wanted.variant)
-        return Timed(clock, ms[wanted.variant])
+        takes_ms = ms[wanted.variant]
+        return Timed(clock, takes_ms if isinstance(takes_ms, float) else next(takes_ms))
 
     def request(runner: Runner) -> Callable[[], object]:
         return lambda: runner.run({})
@@ -89,6 +91,28 @@ def test_placements_of_a_way_that_came_close_are_measured_and_others_tell_why_no
     table, _, _ = hold(clock, rows, {"a": 1.0, "b": 2.0})
     assert table[1].measured is not None
     assert table[3].reason == "not measured: its default takes 2.00 times as much as the best"
+
+
+@pytest.mark.parametrize(
+    ("takes_ms", "winner"),
+    [
+        ([1.0, 0.7, 0.7], "b"),
+        ([1.1, 0.7, 0.7], "b"),
+        ([1.0, 0.7, 1.0], "a"),
+        ([1.0, 1.0], "a"),
+        ([1.2], "a"),
+    ],
+    ids=["slow for a moment", "slower for a moment", "fast for a moment", "a tie", "clearly slower"],
+)
+def test_what_came_close_is_measured_again_and_wins_where_it_does_so_twice(
+    clock: Clock, takes_ms: list[float], winner: str
+) -> None:
+    left = iter(takes_ms)
+    table, _, found = hold(clock, [candidate("a", None), candidate("b", None)], {"a": 1.0, "b": left})
+    assert found.variant == winner
+    assert list(left) == [], "it was loaded as often as that"
+    assert table[1].measured is not None
+    assert table[1].measured.latency_ms == takes_ms[-1]
 
 
 def test_for_energy_the_power_of_a_candidate_counts(clock: Clock) -> None:
