@@ -82,7 +82,8 @@ def placements(
     """Placements worth measuring besides the engine's own default, likeliest first.
 
     Threads never outnumber the CPUs they run on, since engines are then 2 to 4 times slower. Where cores differ, each
-    role is a placement of its own: a request is as slow as its slowest worker. A CPU quota bounds the threads too.
+    role is a placement of its own, since a request is as slow as its slowest worker; all of them are one for more
+    threads than there are fastest cores. A CPU quota bounds the threads too.
 
     Args:
         device: its clusters.
@@ -94,9 +95,13 @@ def placements(
     usable = tuple(sorted(usable_cpus))
     bound = cpus_at_once(device, usable)
     found: list[Placement] = []
-    for label, cpus in _groups(device.clusters, usable, power_mode, by_speed):
+    groups = _groups(device.clusters, usable, power_mode, by_speed)
+    fastest = groups[0][1]
+    for label, cpus in groups:
+        # So few threads are better off on the fastest cores than now here, now there, as the kernel likes.
+        within = set(range(len(fastest) + 1)) if set(cpus) > set(fastest) else set()
         most = min(bound, len(cpus))
-        counts = sorted({most, max(1, most // 2), min(2, most), 1}, reverse=True)
+        counts = sorted({most, max(1, most // 2), min(2, most), 1} - within, reverse=True)
         pinned = None if cpus == usable else cpus
         found += [Placement(cpus=pinned, threads=count, label=label) for count in counts]
     return tuple(found)

@@ -32,6 +32,19 @@ def test_where_cores_differ_each_role_is_a_placement() -> None:
     assert {p.label for p in placements(THREE, THREE.usable_cpus, "efficiency")} == {"little"}
 
 
+def test_few_threads_are_on_the_fastest_cores_and_not_wherever_the_kernel_puts_them() -> None:
+    threads = {(p.label, p.threads) for p in placements(BIG_LITTLE, BIG_LITTLE.usable_cpus)}
+    assert {count for label, count in threads if label == "big"} == {4, 2, 1}
+    assert {count for label, count in threads if label == "all"} == {8}
+    found = placements(ALIKE, ALIKE.usable_cpus, by_speed=((0, 3), (1,), (2,)))
+    assert {p.threads for p in found if p.cpus is None} == {4}
+    assert {p.threads for p in placements(ALIKE, ALIKE.usable_cpus)} == {4, 2, 1}, (
+        "where they are alike it is all the same"
+    )
+    limited = device(*BIG_LITTLE.clusters, quota=2.0)
+    assert {p.label for p in placements(limited, limited.usable_cpus)} == {"big", "little"}
+
+
 def test_cpus_that_may_not_be_used_are_left_out_and_a_quota_bounds_the_threads() -> None:
     assert {p.cpus for p in placements(BIG_LITTLE, (0, 1, 4))} == {(4,), None, (0, 1)}
     limited = device(cluster("0", "big", 0, 1, 2, 3), quota=1.5)
