@@ -45,6 +45,10 @@ class Standings:
         """What the candidate at `place` costs over the one at `other`."""
         return math.exp(self._total(place) - self._total(other))
 
+    def beat(self, place: int, other: int) -> bool:
+        """Whether it took the place of the other, or of one that did."""
+        return other in self._path(place)[1:]
+
     def behind(self, incumbent: int, times: float) -> tuple[int, ...]:
         """Who lost to this one itself and took up to so many times as much, the closest first."""
         lost = [(duel.log_ratio, place) for place, duel in self._duels.items() if duel.incumbent == incumbent]

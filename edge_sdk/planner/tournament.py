@@ -51,8 +51,11 @@ LOADS_OF_STAGES = 4
 UNDECIDED = 1.15
 """Who took up to so many times as much as the winner is measured again when all others were: where a machine is shared,
 a duel of half a second may fall into a moment in which one core has less to give."""
+SURELY = 0.85
+"""Who took more than so many times as much as the default placement of its way has to beat it once more; else that
+stays, for the same reason."""
 AGAIN_SHARE = 0.25
-"""Of the budget, at most, for that."""
+"""Of the budget, at most, for either."""
 MISLED = 2.0
 """A prediction that is off by more than this factor is not believed."""
 FIRST_SHARE = 0.2
@@ -122,6 +125,7 @@ class Tournament:
             return Measured(seat, None)
         self._challenge(self._defaults())
         self._challenge(self._placements())
+        self._confirm()
         self._look_again()
         seat, standings = self._seated(), self._standings()
         for place in standings.places:
@@ -240,6 +244,36 @@ class Tournament:
                 self._note(place, "not measured: the budget was spent")
                 continue
             self._duel(place, left_s / (len(waiting) - turn))
+
+    def _confirm(self) -> None:
+        """Has the winner beat the default placement of its way once more, where that was not by much."""
+        winner, standings = self._seated(), self._standings()
+        way = self.table[winner.place].way
+        default = next(place for place, candidate in enumerate(self.table) if candidate.way == way)
+        share_s = min(self.deadline - time.perf_counter(), AGAIN_SHARE * self.budget_s)
+        if not standings.beat(winner.place, default) or standings.relative(winner.place, default) < SURELY:
+            return
+        if share_s < self.load_s or winner.request is None:
+            return
+        try:
+            runner = self.load(self.table[default])
+        except EdgeError:
+            return  # there was memory for it before
+        try:
+            request = self._request(runner)
+            blocks = self._block(runner, request), self._block(winner.runner, winner.request)
+            comparison = compare_blocks(*blocks, share_s, CLEARLY)
+        except EdgeError:
+            comparison = None
+        if comparison is None:
+            runner.close()
+            return
+        self.seat = Seat(default, runner, request)
+        if self._settle(winner, comparison, CLEARLY):
+            runner.close()
+            self.seat = winner
+        else:
+            winner.runner.close()
 
     def _look_again(self) -> None:
         """Measures those again that came close to the winner; who then wins twice in a row takes the place."""

@@ -55,3 +55,12 @@ def test_who_came_close_to_a_candidate_lost_to_it_and_not_to_another() -> None:
     assert standings.behind(1, 1.15) == (3, 2)
     assert standings.behind(0, 1.15) == (1,)
     assert standings.behind(3, 1.15) == ()
+
+
+def test_who_beat_another_stands_somewhere_above_it() -> None:
+    standings = Standings(0)
+    standings.record(1, 0, duel(0.5, 0.5))
+    standings.record(2, 1, duel(0.9, 0.9))
+    standings.record(3, 2, duel(1.1, 1.1))
+    assert standings.beat(2, 1) and standings.beat(2, 0)
+    assert not standings.beat(2, 3) and not standings.beat(0, 2) and not standings.beat(2, 2)

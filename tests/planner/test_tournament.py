@@ -115,6 +115,34 @@ def test_what_came_close_is_measured_again_and_wins_where_it_does_so_twice(
     assert table[1].measured.latency_ms == takes_ms[-1]
 
 
+@pytest.mark.parametrize(
+    ("default_ms", "single_ms", "threads"),
+    [
+        ([1.0, 1.0], [0.9], 1),
+        ([1.0, 0.9, 0.9], [0.9, 0.9], None),
+        ([1.0], [0.7], 1),
+    ],
+    ids=["it wins again", "the default was slow for a moment", "it won by far"],
+)
+def test_a_placement_that_beat_the_default_by_little_has_to_do_so_twice(
+    clock: Clock, default_ms: list[float], single_ms: list[float], threads: int | None
+) -> None:
+    takes = {None: iter(default_ms), 1: iter(single_ms)}
+
+    def load(wanted: Candidate) -> Runner:
+        return Timed(clock, next(takes[wanted.placement.threads], 0.9))
+
+    tournament = Tournament(
+        table=[candidate("a", None), candidate("a", None, 1)],
+        load=load,
+        request=lambda runner: lambda: runner.run({}),
+        watts=lambda candidate: None,
+        budget_s=10.0,
+    )
+    measured = tournament.run(clock())
+    assert tournament.table[measured.seat.place].placement.threads == threads
+
+
 def test_for_energy_the_power_of_a_candidate_counts(clock: Clock) -> None:
     watts = {"fast": 8.0, "frugal": 2.0}
     rows = [candidate("fast", None), candidate("frugal", None)]
