@@ -144,11 +144,11 @@ class Turns(Generic[Request]):
             if self._closed:
                 raise SessionClosed("the lanes were closed before the call had its turn")
             self._waiting.append(request)
-            asleep = [lane for lane in self._lanes if lane.asleep]
-            if asleep:
+            idle = [lane for lane in self._lanes if lane.began_s is None]
+            if idle:
                 chosen = self._lanes[self._assigned()[-1]]
-                # One that another lane will do is left for it; whoever is idle looks whether that lane is late.
-                for lane in (chosen,) if chosen.asleep else asleep:
+                # What a busy lane will do is left to it; whoever sleeps looks from now on whether that one is late.
+                for lane in (chosen,) if chosen in idle else (each for each in idle if each.asleep):
                     lane.changed.notify()
 
     def take(self, number: int) -> Request | None:

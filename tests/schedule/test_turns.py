@@ -148,6 +148,23 @@ def test_what_is_another_lanes_after_all_when_its_own_wakes_is_not_forgotten() -
         request.set()
 
 
+def test_a_lane_that_leaves_a_request_to_another_one_begins_the_next_at_once() -> None:
+    """It looks again now and then whether the other one is late; what comes meanwhile does not wait for that."""
+    turns: Turns[threading.Event] = Turns([100e3, 250e3])
+    first, second, third = events(3)
+    with working(turns) as (fast, slow):
+        turns.put(first)
+        assert fast.begun.get(timeout=30) is first
+        turns.put(second)
+        until(lambda: asleep(turns) == 0)
+        assert slow.begun.empty(), "it ends earlier in the fast lane, after the first"
+        turns.put(third)
+        assert slow.begun.get(timeout=30) is third
+        for request in (first, second, third):
+            request.set()
+        until(lambda: sum(lane.requests for lane in turns.figures()) == 3)
+
+
 def test_a_request_that_fails_says_nothing_of_its_lanes_speed() -> None:
     """A broken lane would look like the fastest."""
     turns: Turns[int] = Turns([1e6, 2e6])
