@@ -27,6 +27,7 @@ from edge_sdk.measuring import (
     median_ms,
     paced_block,
 )
+from edge_sdk.measuring.comparing import MIN_PAIRS
 from edge_sdk.planner.overlapping import overlapping
 from edge_sdk.planner.plans import Candidate, Figures
 from edge_sdk.planner.standings import Standings
@@ -51,11 +52,8 @@ LOADS_OF_STAGES = 4
 UNDECIDED = 1.15
 """Who took up to so many times as much as the winner is measured again when all others were: where a machine is shared,
 a duel of half a second may fall into a moment in which one core has less to give."""
-SURELY = 0.85
-"""Who took more than so many times as much as the default placement of its way has to beat it once more; else that
-stays, for the same reason."""
 AGAIN_SHARE = 0.25
-"""Of the budget, at most, for either."""
+"""Of the budget, at most, for that, and as much for the winner to beat the default placement of its way once more."""
 MISLED = 2.0
 """A prediction that is off by more than this factor is not believed."""
 FIRST_SHARE = 0.2
@@ -246,14 +244,12 @@ class Tournament:
             self._duel(place, left_s / (len(waiting) - turn))
 
     def _confirm(self) -> None:
-        """Has the winner beat the default placement of its way once more, where that was not by much."""
+        """Has the winner beat the default placement of its way once more; else that stays."""
         winner, standings = self._seated(), self._standings()
         way = self.table[winner.place].way
         default = next(place for place, candidate in enumerate(self.table) if candidate.way == way)
         share_s = min(self.deadline - time.perf_counter(), AGAIN_SHARE * self.budget_s)
-        if not standings.beat(winner.place, default) or standings.relative(winner.place, default) < SURELY:
-            return
-        if share_s < self.load_s or winner.request is None:
+        if not standings.beat(winner.place, default) or share_s < self.load_s or winner.request is None:
             return
         try:
             runner = self.load(self.table[default])
@@ -265,8 +261,8 @@ class Tournament:
             comparison = compare_blocks(*blocks, share_s, CLEARLY)
         except EdgeError:
             comparison = None
-        if comparison is None:
-            runner.close()
+        if comparison is None or len(comparison.ratios) < MIN_PAIRS:
+            runner.close()  # nothing was learnt in that time
             return
         self.seat = Seat(default, runner, request)
         if self._settle(winner, comparison, CLEARLY):
