@@ -246,7 +246,7 @@ class Answering:
         try:
             checked = active.check(feeds)
             if self._finite:
-                check_finite(checked, active.name)
+                self._check_more(active, checked, None)
             answer = active.runner.begin(checked)
         except BaseException as error:
             active.release()

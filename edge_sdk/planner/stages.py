@@ -229,7 +229,7 @@ def _work(line: _Line, load: Callable[[], Runner]) -> None:
             line.loaded.set_result(runner)
             try:
                 while (request := line.requests.get()) is not None:
-                    if line.queue is None or _let_in(line, line.queue, request):
+                    if _let_in(line, request):
                         _pass(line, runner, request)
                     del request  # not kept until the next one comes
             finally:
@@ -240,11 +240,13 @@ def _work(line: _Line, load: Callable[[], Runner]) -> None:
         line.loaded.set_exception(error)
 
 
-def _let_in(line: _Line, queue: Histogram, request: Request) -> bool:
-    """Waits until there is a place in the stages; False where the request is wanted no more."""
+def _let_in(line: _Line, request: Request) -> bool:
+    """Before the first stage: waits until there is a place; False where the request is wanted no more."""
+    if line.queue is None:
+        return True
     line.inside.acquire()
     if request.answer.set_running_or_notify_cancel():
-        queue.record((time.perf_counter() - request.came_s) * 1e3)
+        line.queue.record((time.perf_counter() - request.came_s) * 1e3)
         return True
     line.inside.release()
     return False

@@ -249,22 +249,21 @@ class Tournament:
         way = self.table[winner.place].way
         default = next(place for place, candidate in enumerate(self.table) if candidate.way == way)
         share_s = min(self.deadline - time.perf_counter(), AGAIN_SHARE * self.budget_s)
-        if not standings.beat(winner.place, default) or share_s < self.load_s or winner.request is None:
+        if not standings.beat(winner.place, default) or share_s < self.load_s:
             return
         try:
             runner = self.load(self.table[default])
         except EdgeError:
             return  # there was memory for it before
         try:
-            request = self._request(runner)
-            blocks = self._block(runner, request), self._block(winner.runner, winner.request)
-            comparison = compare_blocks(*blocks, share_s, CLEARLY)
+            seat = Seat(default, runner, self._request(runner))
+            comparison = self._compared(seat, winner, share_s, CLEARLY)
         except EdgeError:
             comparison = None
         if comparison is None or len(comparison.ratios) < MIN_PAIRS:
             runner.close()  # nothing was learnt in that time
             return
-        self.seat = Seat(default, runner, request)
+        self.seat = seat
         if self._settle(winner, comparison, CLEARLY):
             runner.close()
             self.seat = winner
@@ -318,10 +317,8 @@ class Tournament:
             return False
         try:
             request = self._request(runner)
-            assert seat.request is not None
             challenging = Seat(place, runner, request)
-            blocks = self._block(seat.runner, seat.request), self._block(runner, request)
-            comparison = compare_blocks(*blocks, share_s, margin)
+            comparison = self._compared(seat, challenging, share_s, margin)
         except EdgeError as error:
             runner.close()
             self._note(place, f"cannot run: {error}")
@@ -339,6 +336,11 @@ class Tournament:
         else:
             runner.close()
         return wins
+
+    def _compared(self, first: Seat, second: Seat, share_s: float, margin: float) -> Comparison | None:
+        assert first.request is not None and second.request is not None
+        blocks = self._block(first.runner, first.request), self._block(second.runner, second.request)
+        return compare_blocks(*blocks, share_s, margin)
 
     def _block(self, runner: Runner, request: Request) -> Block:
         """Stretches of requests as they are meant to come: one after the other, paced, or as many as keep it busy."""

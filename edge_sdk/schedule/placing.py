@@ -98,12 +98,12 @@ def placements(
     groups = _groups(device.clusters, usable, power_mode, by_speed)
     fastest = groups[0][1]
     for label, cpus in groups:
-        # So few threads are better off on the fastest cores than now here, now there, as the kernel likes.
-        within = set(range(len(fastest) + 1)) if set(cpus) > set(fastest) else set()
+        # Fewer threads are better off on the fastest cores than now here, now there, as the kernel likes.
+        least = len(fastest) + 1 if set(cpus) > set(fastest) else 1
         most = min(bound, len(cpus))
-        counts = sorted({most, max(1, most // 2), min(2, most), 1} - within, reverse=True)
+        counts = sorted({most, max(1, most // 2), min(2, most), 1}, reverse=True)
         pinned = None if cpus == usable else cpus
-        found += [Placement(cpus=pinned, threads=count, label=label) for count in counts]
+        found += [Placement(cpus=pinned, threads=count, label=label) for count in counts if count >= least]
     return tuple(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import edge_sdk
 from edge_sdk.engines import LoadOptions, PlacementReport, Runner
 from edge_sdk.errors import EdgeError, InputError
+from edge_sdk.measuring import concurrent_block
 from edge_sdk.metrics import Histogram
 from edge_sdk.planner.batched import BatchedRunner, Batching, batched
 from edge_sdk.planner.lanes import LanesRunner
@@ -74,6 +75,21 @@ def test_rows_that_cannot_be_joined_are_computed_one_by_one(plain: Rows, why: st
     runner = batched(plain, Batching(8), 1.0)
     assert runner is plain
     assert why in runner.notes[-1]
+
+
+def test_blocks_are_long_beside_what_the_last_callers_of_each_wait_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[float] = []
+
+    def measured(request: Callable[[], object], callers: int, block_s: float) -> Callable[[], list[float]]:
+        seconds.append(block_s)
+        return concurrent_block(request, callers, 0.01)
+
+    monkeypatch.setattr("edge_sdk.planner.batched.concurrent_block", measured)
+    for max_delay_ms in (0.0, 10.0):
+        batched(Rows(), Batching(8, max_delay_ms), 1.0)
+    at_once_s, delayed_s = seconds[0], seconds[-1]
+    assert seconds == [at_once_s, at_once_s, delayed_s, delayed_s], "both sides alike"
+    assert delayed_s - at_once_s >= 3 * 0.010
 
 
 def test_without_a_budget_they_are_joined_where_the_model_allows_it() -> None:

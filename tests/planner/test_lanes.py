@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,8 @@ def test_callers_beyond_the_lanes_wait_for_their_turn() -> None:
     assert most == 2
 
 
-def test_a_request_that_is_cancelled_before_its_turn_is_not_computed() -> None:
+def two_busy() -> tuple[LanesRunner, list[Future[dict[str, Any]]], threading.Event]:
+    """Both lanes compute until the event is set; their requests."""
     runner, loaded = two()
     held, begun = threading.Event(), threading.Semaphore(0)
 
@@ -224,6 +225,11 @@ def test_a_request_that_is_cancelled_before_its_turn_is_not_computed() -> None:
     running = [runner.begin({}) for _ in range(2)]
     for _ in running:
         assert begun.acquire(timeout=30)
+    return runner, running, held
+
+
+def test_a_request_that_is_cancelled_before_its_turn_is_not_computed() -> None:
+    runner, running, held = two_busy()
     waiting = [runner.begin({}) for _ in range(3)]
     assert [answer.cancel() for answer in (*running, *waiting)] == [False, False, True, True, True]
     held.set()
@@ -233,18 +239,7 @@ def test_a_request_that_is_cancelled_before_its_turn_is_not_computed() -> None:
 
 
 def test_what_waits_when_it_is_closed_is_refused_and_what_runs_is_answered() -> None:
-    runner, loaded = two()
-    held, begun = threading.Event(), threading.Semaphore(0)
-
-    def hold(feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        begun.release()
-        assert held.wait(30)
-        return {}
-
-    loaded[0].run = loaded[1].run = hold  # type: ignore[method-assign]
-    running = [runner.begin({}) for _ in range(2)]
-    for _ in running:
-        assert begun.acquire(timeout=30)
+    runner, running, held = two_busy()
     waiting = runner.begin({})
     closing = threading.Thread(target=runner.close)
     closing.start()
